@@ -1,0 +1,300 @@
+"""Settings of one model and of the engine, checked when they are made.
+
+A value comes from the first of these that has it: the call itself, an environment variable, the
+TOML file that ``EMBELLAMA_CONFIG`` names, the default. ``config.sources`` says which it was.
+
+The TOML file has the fields of `EngineConfig` at its top level, a ``[model]`` table with the
+defaults of every `ModelConfig`, and one ``[[models]]`` table for each model to load::
+
+    memory_limit_bytes = 2_000_000_000
+
+    [model]
+    n_threads = 4
+
+    [[models]]
+    model_path = "minilm"
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
+
+from embellama.errors import ConfigurationError
+from embellama.types import Normalization, PoolingType
+
+CONFIG_FILE_VARIABLE = "EMBELLAMA_CONFIG"
+
+MAX_SEQUENCES = 256
+"""Most sequences in one call. Source: ``LLAMA_MAX_SEQ`` in llama.cpp's llama-cparams.h."""
+
+MAX_THREADS = 512
+"""Most threads of one call. Source: ``GGML_MAX_N_THREADS`` in ggml.h."""
+
+MAX_CONTEXT = 1 << 24
+"""A sanity bound on token counts, far above any model's table, far below where int32 ends."""
+
+
+class _LayeredConfig(BaseModel):
+    """A frozen pydantic model that fills unset fields from the environment and the TOML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    environment_variables: ClassVar[Mapping[str, str]] = {}
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each field's value came from: explicit, environment, file or default."""
+        return {name: self._sources.get(name, "default") for name in type(self).model_fields}
+
+    @classmethod
+    def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        return document
+
+    @classmethod
+    def _explicit_names(cls, data: Mapping[str, Any]) -> set[str]:
+        return {name for name, value in data.items() if value is not None}
+
+    @classmethod
+    def _layer(cls, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Merge the layers under the explicit values; say where each came from."""
+        explicit = cls._explicit_names(data)
+        merged = dict(data)
+        sources = dict.fromkeys(explicit, "explicit")
+        for name, variable in cls.environment_variables.items():
+            if name not in explicit and (value := os.environ.get(variable, "").strip()):
+                merged[name] = value
+                sources[name] = f"environment: {variable}"
+        path, document = read_config_file()
+        for name, value in cls._file_values(document).items():
+            if name not in sources:
+                merged[name] = value
+                sources[name] = f"file: {path}"
+        return merged, sources
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _build(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(data, Mapping):  # an instance, validated before
+            return handler(data)
+        merged, sources = cls._layer(data)
+        try:
+            config = handler(merged)
+        except ValidationError as exc:
+            raise ConfigurationError(_describe(cls, exc, sources)) from exc
+        config._sources = sources
+        config._check_together()
+        return config
+
+    def _check_together(self) -> None:
+        """Raise ConfigurationError where fields contradict each other."""
+
+
+def _describe(cls: type[BaseModel], exc: ValidationError, sources: Mapping[str, str]) -> str:
+    lines = []
+    for error in exc.errors():
+        name = ".".join(str(part) for part in error["loc"]) or cls.__name__
+        field = str(error["loc"][0]) if error["loc"] else ""
+        origin = sources.get(field, "explicit")
+        source = "" if origin == "explicit" else f" (from {origin})"
+        if error["type"] == "extra_forbidden":
+            known = ", ".join(sorted(cls.model_fields))
+            lines.append(f"{name} is not a setting{source}; {cls.__name__} has: {known}")
+        elif error["loc"]:
+            lines.append(f"{name} = {error['input']!r}{source}: {error['msg']}")
+        else:
+            lines.append(error["msg"])
+    return f"{cls.__name__}: " + "; ".join(lines)
+
+
+def read_config_file() -> tuple[Path | None, dict[str, Any]]:
+    """Read the TOML file that ``EMBELLAMA_CONFIG`` names.
+
+    Returns:
+        Its path and content; ``(None, {})`` where the variable is not set.
+
+    Raises:
+        ConfigurationError: The file is missing, unreadable, or not TOML.
+    """
+    name = os.environ.get(CONFIG_FILE_VARIABLE, "").strip()
+    if not name:
+        return None, {}
+    path = Path(name).expanduser()
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{CONFIG_FILE_VARIABLE} names {str(path)!r}, which cannot be read "
+            f"({exc.strerror or exc}); correct the path or unset the variable"
+        ) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{str(path)!r} is not valid TOML: {exc}") from exc
+
+
+class ModelConfig(_LayeredConfig):
+    """Settings of one model.
+
+    Attributes:
+        model_path: A path to a GGUF, or anything else `EmbeddingEngine.load_model` takes.
+        model_name: The name to call it by; the catalogue's name or the file's stem if unset.
+        n_ctx: Per-text limit in tokens, special tokens included. Unset: the model's own.
+        context_size: Another name of ``n_ctx``; both always hold the same value.
+        max_batch_tokens: Tokens in one micro-batch. A single longer text still goes alone.
+        max_batch_requests: Texts in one micro-batch, at most 256.
+        n_threads: CPU threads of one forward pass. Unset: the physical cores this process may use.
+        n_contexts: Contexts that compute at the same time on one copy of the weights.
+        n_gpu_layers: Layers to put on the GPU. Unset: all of them where a GPU is used.
+        use_gpu: True asks for a GPU and fails without one; ``"auto"`` takes one that is there.
+        use_mmap: Map the file instead of reading it.
+        use_mlock: Keep the weights from being swapped out.
+        flash_attn: Fused attention; ``"auto"`` lets llama.cpp decide.
+        pooling_type: How token rows become one vector. Unset: what the file or the catalogue says.
+        normalization: ``"l2"`` scales every vector to length 1.
+    """
+
+    environment_variables = {
+        "n_ctx": "EMBELLAMA_CONTEXT_SIZE",
+        "n_threads": "EMBELLAMA_N_THREADS",
+        "use_gpu": "EMBELLAMA_USE_GPU",
+        "max_batch_requests": "EMBELLAMA_BATCH_SIZE",
+    }
+
+    model_path: str | Path | None = None
+    model_name: str | None = Field(default=None, min_length=1)
+    n_ctx: int | None = Field(default=None, ge=1, le=MAX_CONTEXT)
+    context_size: int | None = Field(default=None, ge=1, le=MAX_CONTEXT)
+    max_batch_tokens: int = Field(default=256, ge=1, le=MAX_CONTEXT)
+    max_batch_requests: int = Field(default=64, ge=1, le=MAX_SEQUENCES)
+    n_threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
+    n_contexts: int = Field(default=1, ge=1, le=64)
+    n_gpu_layers: int | None = Field(default=None, ge=0, le=10_000)
+    use_gpu: bool | Literal["auto"] = "auto"
+    use_mmap: bool = True
+    use_mlock: bool = False
+    flash_attn: bool | Literal["auto"] = "auto"
+    pooling_type: PoolingType | None = None
+    normalization: Normalization = "l2"
+
+    @classmethod
+    def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        table = document.get("model", {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"'model' in the configuration file is {table!r}, not a table")
+        return _with_both_context_names(table)
+
+    @classmethod
+    def _explicit_names(cls, data: Mapping[str, Any]) -> set[str]:
+        return super()._explicit_names(_with_both_context_names(data))
+
+    @classmethod
+    def _layer(cls, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        merged, sources = super()._layer(data)
+        merged = _with_both_context_names(merged)
+        for name, other in (("n_ctx", "context_size"), ("context_size", "n_ctx")):
+            if other in sources:
+                sources.setdefault(name, sources[other])
+        return merged, sources
+
+    def _check_together(self) -> None:
+        if self.n_ctx != self.context_size:
+            raise ConfigurationError(
+                f"n_ctx = {self.n_ctx} and context_size = {self.context_size} are two names of "
+                "one setting; give one of them"
+            )
+        if self.use_gpu is False and self.n_gpu_layers:
+            raise ConfigurationError(
+                f"n_gpu_layers = {self.n_gpu_layers} needs a GPU, but use_gpu = False; "
+                "drop one of the two"
+            )
+        if self.use_gpu is True and self.n_gpu_layers == 0:
+            raise ConfigurationError(
+                "use_gpu = True with n_gpu_layers = 0 puts nothing on the GPU; drop one of the two"
+            )
+
+
+def _with_both_context_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(values)
+    if both.get("n_ctx") is None and both.get("context_size") is not None:
+        both["n_ctx"] = both["context_size"]
+    elif both.get("context_size") is None and both.get("n_ctx") is not None:
+        both["context_size"] = both["n_ctx"]
+    return both
+
+
+class EngineConfig(_LayeredConfig):
+    """Settings of an engine.
+
+    The first fields are the short form for one model; they become the first of ``models``.
+
+    Attributes:
+        model_path: A path to a GGUF, or anything else `EmbeddingEngine.load_model` takes.
+        model_name: The name to call it by.
+        context_size: Its per-text limit in tokens.
+        n_threads: CPU threads of one forward pass.
+        use_gpu: Whether it runs on a GPU.
+        models: Models the engine loads by itself.
+        lazy: Load a configured or catalogued model when it is first asked for.
+        memory_limit_bytes: Most bytes of weights and contexts together. Idle models make room.
+        n_jobs: Threads that tokenize and post-process. Unset: the cores this process may use.
+        unload_timeout_s: How long an unload waits for running work.
+        cache_path: Where downloads and conversions are kept. Unset: the user's cache directory.
+        offline: Use only what is stored already.
+    """
+
+    environment_variables = {
+        "model_path": "EMBELLAMA_MODEL_PATH",
+        "model_name": "EMBELLAMA_MODEL_NAME",
+        "cache_path": "EMBELLAMA_CACHE_PATH",
+    }
+
+    model_path: str | Path | None = None
+    model_name: str | None = Field(default=None, min_length=1)
+    context_size: int | None = Field(default=None, ge=1, le=MAX_CONTEXT)
+    n_threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
+    use_gpu: bool | Literal["auto"] | None = None
+    models: tuple[ModelConfig, ...] = ()
+    lazy: bool = False
+    memory_limit_bytes: int | None = Field(default=None, ge=1)
+    n_jobs: int | None = Field(default=None, ge=1, le=MAX_THREADS)
+    unload_timeout_s: float = Field(default=60.0, ge=0.0)
+    cache_path: Path | None = None
+    offline: bool = False
+
+    @classmethod
+    def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {name: value for name, value in document.items() if name != "model"}
+
+    def _check_together(self) -> None:
+        short = {
+            "context_size": self.context_size,
+            "n_threads": self.n_threads,
+            "use_gpu": self.use_gpu,
+        }
+        given = [name for name, value in short.items() if value is not None]
+        if given and self.model_path is None and self.model_name is None:
+            raise ConfigurationError(
+                f"{', '.join(given)} describe one model: give model_path too, "
+                "or set them on a ModelConfig"
+            )
+
+    @property
+    def all_models(self) -> tuple[ModelConfig, ...]:
+        """The short form's model, if any, and then ``models``."""
+        if self.model_path is None and self.model_name is None:
+            return self.models
+        values: dict[str, Any] = {
+            "model_path": self.model_path if self.model_path is not None else self.model_name,
+            "model_name": self.model_name,
+            "context_size": self.context_size,
+            "n_threads": self.n_threads,
+            "use_gpu": self.use_gpu,
+        }
+        given = {name: value for name, value in values.items() if value is not None}
+        return (ModelConfig(**given), *self.models)

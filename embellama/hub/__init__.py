@@ -1,0 +1,1 @@
+"""Models by name: the catalogue, downloads, conversion and quantization."""
