@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from embellama.config import ModelConfig
+    from embellama.gguf import GGUFMetadata
 
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.int32]
@@ -131,6 +131,8 @@ class BackendModel(Protocol):
 class Backend(Protocol):
     """What can run a GGUF. Tokenization is not its concern."""
 
-    def load(self, path: Path, config: ModelConfig, pooling_type: PoolingType) -> BackendModel:
-        """Load the weights of a model file (the first part of a split one)."""
+    def load(
+        self, metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
+    ) -> BackendModel:
+        """Load the weights of the model file that was read before."""
         ...

@@ -1,0 +1,169 @@
+"""The way of many texts through one model: windows, each tokenized while the last one computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from embellama._parallel import map_threads
+from embellama.errors import BatchError, EmbeddingGenerationError
+from embellama.inputs import check_texts, encode_suspects
+from embellama.loading import LoadedModel
+from embellama.pooling import normalize, rows_with_bad_values
+from embellama.scheduler import PendingRows
+from embellama.types import FloatArray, IntArray
+
+WINDOW = 512
+"""Texts that are sorted and packed together; while they compute, the next ones are tokenized."""
+
+_ROWS_PER_TASK = 4096
+"""Rows one thread post-processes at a time."""
+
+OnProgress = Callable[[int, int], None]
+
+
+def embed_one(model: LoadedModel, text: str) -> FloatArray:
+    """Embed one checked text.
+
+    Returns:
+        float32 (n_embd,).
+    """
+    encoded = encode_suspects([text], model.tokenizer, limit=model.n_ctx, n_jobs=1)
+    ids = encoded[0] if encoded else model.tokenizer.encode(text)
+    pending = model.scheduler.submit([ids])
+    try:
+        rows = pending.result()
+    except BatchError as exc:
+        raise exc.__cause__ or exc from None
+    except BaseException:
+        pending.cancel()
+        raise
+    vector: FloatArray = _finish(model, rows, first_index=0, n_jobs=1)[0]
+    return vector
+
+
+def embed_many(
+    model: LoadedModel,
+    texts: Sequence[str],
+    *,
+    n_jobs: int,
+    on_progress: OnProgress = lambda done, total: None,
+) -> FloatArray:
+    """Embed checked texts.
+
+    Returns:
+        float32 (n_texts, n_embd), in the order of the texts.
+    """
+    encoded = encode_suspects(texts, model.tokenizer, limit=model.n_ctx, n_jobs=n_jobs)
+    out = np.empty((len(texts), model.info.n_embd), dtype=np.float32)
+    done = 0
+
+    def advance(n_rows: int) -> None:
+        nonlocal done
+        done += n_rows
+        on_progress(done, len(texts))
+
+    def windows() -> Iterator[list[IntArray]]:
+        for start in range(0, len(texts), WINDOW):
+            positions = range(start, min(start + WINDOW, len(texts)))
+            yield _encode_window(model, texts, positions, encoded, n_jobs)
+
+    start = 0
+    for rows in _pipelined(model, windows(), advance):
+        out[start : start + len(rows)] = _finish(model, rows, first_index=start, n_jobs=n_jobs)
+        start += len(rows)
+    return out
+
+
+def embed_iterable(
+    model: LoadedModel, texts: Iterable[str], *, n_jobs: int, window: int = WINDOW
+) -> Iterator[FloatArray]:
+    """Embed an iterable, holding no more than two windows of it.
+
+    Yields:
+        float32 (n_embd,) vectors in the order of the texts.
+    """
+
+    def windows() -> Iterator[list[IntArray]]:
+        source, start = iter(texts), 0
+        while batch := list(islice(source, window)):
+            check_texts(batch, first_index=start)
+            encoded = encode_suspects(
+                batch, model.tokenizer, limit=model.n_ctx, n_jobs=n_jobs, first_index=start
+            )
+            yield _encode_window(model, batch, range(len(batch)), encoded, n_jobs)
+            start += len(batch)
+
+    start = 0
+    for rows in _pipelined(model, windows()):
+        finished = _finish(model, rows, first_index=start, n_jobs=n_jobs)
+        start += len(rows)
+        for row in finished:
+            # a copy of its own: a view would keep the whole window alive
+            yield row.copy()
+
+
+def _encode_window(
+    model: LoadedModel,
+    texts: Sequence[str],
+    positions: range,
+    encoded: dict[int, IntArray],
+    n_jobs: int,
+) -> list[IntArray]:
+    """Return the ids of the texts at some positions, tokenizing those that are not yet."""
+    missing = [index for index in positions if index not in encoded]
+    fresh = model.tokenizer.encode_many([texts[index] for index in missing], n_jobs=n_jobs)
+    found = dict(zip(missing, fresh, strict=True))
+    return [found[index] if index in found else encoded.pop(index) for index in positions]
+
+
+def _pipelined(
+    model: LoadedModel,
+    windows: Iterator[list[IntArray]],
+    on_rows: Callable[[int], None] = lambda n_rows: None,
+) -> Iterator[FloatArray]:
+    """Yield the rows of each window; the next window is tokenized and queued meanwhile."""
+    waiting: list[tuple[int, PendingRows]] = []
+    start = 0
+    try:
+        for window in windows:
+            waiting.append((start, model.scheduler.submit(window)))
+            start += len(window)
+            if len(waiting) == 2:
+                yield _rows_of(waiting[0], on_rows)
+                del waiting[0]
+        while waiting:
+            yield _rows_of(waiting[0], on_rows)
+            del waiting[0]
+    except BaseException:
+        for _, pending in waiting:
+            pending.cancel()
+        raise
+
+
+def _rows_of(window: tuple[int, PendingRows], on_rows: Callable[[int], None]) -> FloatArray:
+    start, pending = window
+    try:
+        return pending.result(on_rows)
+    except BatchError as exc:
+        indices = [start + index for index in exc.failed_indices]
+        raise BatchError(
+            f"texts {indices[:10]} could not be embedded: {exc.__cause__}", failed_indices=indices
+        ) from exc.__cause__
+
+
+def _finish(model: LoadedModel, rows: FloatArray, *, first_index: int, n_jobs: int) -> FloatArray:
+    """Normalise rows, in parallel where there are many; refuse NaN and infinity."""
+    bad = rows_with_bad_values(rows)
+    if bad:
+        indices = [first_index + index for index in bad]
+        raise EmbeddingGenerationError(
+            f"model {model.info.name!r} gave NaN or infinity for text {indices[:10]}; "
+            "the file may be damaged: check it with `embellama doctor`"
+        )
+    normalization = model.info.normalization
+    blocks = [rows[at : at + _ROWS_PER_TASK] for at in range(0, len(rows), _ROWS_PER_TASK)]
+    finished = map_threads(lambda block: normalize(block, normalization), blocks, n_jobs=n_jobs)
+    return finished[0] if len(finished) == 1 else np.concatenate(finished)

@@ -1,0 +1,341 @@
+"""The engine: models by name, and the verbs that use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from embellama._parallel import available_cores
+from embellama.config import EngineConfig, ModelConfig
+from embellama.embedding import embed_iterable, embed_many, embed_one
+from embellama.errors import ContextError, ModelNotFoundError
+from embellama.hub.reference import (
+    CatalogReference,
+    FileReference,
+    parse_reference,
+    plain_stem,
+)
+from embellama.hub.resolve import resolve_model
+from embellama.inputs import check_overflow, check_text, check_texts
+from embellama.loading import LoadedModel, open_model
+from embellama.model_info import ModelInfo
+from embellama.progress import reporting
+from embellama.registry import ModelRegistry
+from embellama.types import Backend, FloatArray, IntArray, Overflow
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+DEFAULT_MODEL = "minilm"
+"""What the command line and an engine that loads lazily take when nothing is named."""
+
+
+class EmbeddingEngine:
+    """Loads GGUF embedding models and embeds texts with them.
+
+    Every method may be called from any thread. The engine belongs to the process that made it: in
+    a forked child every call raises `ContextError` at once.
+
+    Args:
+        config: Settings; unset ones come from the environment, a TOML file, or the defaults.
+        backend: What runs the models. llama.cpp unless given.
+
+    Raises:
+        ConfigurationError: Settings that cannot be.
+        ModelError: A configured model could not be loaded.
+    """
+
+    def __init__(
+        self, config: EngineConfig | None = None, *, backend: Backend | None = None
+    ) -> None:
+        self._config = config if config is not None else EngineConfig()
+        self._process_id = os.getpid()
+        self._closed = False
+        self._backend = backend if backend is not None else _llama_backend()
+        self._n_jobs = self._config.n_jobs or available_cores()
+        self._registry: ModelRegistry[LoadedModel] = ModelRegistry(
+            memory_limit_bytes=self._config.memory_limit_bytes
+        )
+        self._configured: dict[str, ModelConfig] = {}
+        for model in self._config.all_models:
+            self._configured[_name_of(model)] = model
+        if not self._config.lazy:
+            try:
+                for name in self._configured:
+                    self._load_configured(name)
+            except BaseException:
+                self.close()
+                raise
+
+    # ── models ──────────────────────────────────────────────────────────────────────────────
+
+    def load_model(
+        self,
+        model: str | Path,
+        *,
+        name: str | None = None,
+        config: ModelConfig | None = None,
+        on_step: Callable[[str], None] | None = None,
+    ) -> ModelInfo:
+        """Load a model, fetching it first where it is not stored.
+
+        Args:
+            model: A catalogue name (``"minilm"``, ``"minilm:Q8_0"``), a path to a GGUF,
+                ``"hf:owner/repo:QUANT"`` or ``"hf:owner/repo@revision/file.gguf"``.
+            name: What to call it; the catalogue's name or the file's stem if not given. A model
+                already under this name is replaced once the new one is ready.
+            config: Its settings.
+            on_step: Told in a sentence what is being done, for downloads and conversions.
+
+        Returns:
+            What was loaded.
+
+        Raises:
+            ModelNotFoundError: No such file or catalogue name.
+            DownloadError, ConversionError: It could not be fetched or converted.
+            GGUFFormatError, ModelLoadError: The file cannot be used.
+            ConfigurationError: The settings do not fit the model or the machine.
+            OverloadedError: The memory limit is taken by models in use.
+        """
+        self._check_usable()
+        config = config if config is not None else ModelConfig()
+        resolved = resolve_model(
+            parse_reference(model),
+            cache_path=self._config.cache_path,
+            offline=self._config.offline,
+            progress=on_step,
+        )
+        name = name or config.model_name or resolved.name
+        loaded = self._registry.load(
+            name,
+            (resolved.path.resolve(), resolved.path.stat().st_mtime_ns, config.model_dump_json()),
+            lambda: open_model(
+                resolved, name=name, config=config, backend=self._backend, reference=str(model)
+            ),
+            n_bytes=resolved.path.stat().st_size,
+        )
+        return loaded.info
+
+    def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Free a model once the work that runs on it is done.
+
+        Raises:
+            ModelNotFoundError: Nothing of this name is loaded.
+            OverloadedError: Work still runs after the time-out; the model stays loaded.
+        """
+        self._check_usable()
+        limit = self._config.unload_timeout_s if timeout_s is None else timeout_s
+        self._registry.unload(name, timeout_s=limit)
+
+    def list_models(self) -> list[str]:
+        """List the names of the loaded models, in the order of loading."""
+        self._check_usable()
+        return self._registry.names()
+
+    def is_loaded(self, name: str) -> bool:
+        """Tell whether a model of this name is loaded."""
+        return name in self.list_models()
+
+    def get_model_info(self, model: str | None = None) -> ModelInfo:
+        """Describe a loaded model.
+
+        Raises:
+            ModelNotFoundError: Nothing of this name is loaded.
+        """
+        with self._use(model) as loaded:
+            return loaded.info
+
+    def warmup_model(self, model: str | None = None) -> ModelInfo:
+        """Run one short text, so that the first real one finds memory mapped and buffers made."""
+        with self._use(model) as loaded:
+            embed_one(loaded, "warm-up")
+            return loaded.info
+
+    def close(self) -> None:
+        """Free every model once its running work is done. May be called again."""
+        if os.getpid() != self._process_id:
+            return  # the parent's models are not ours to free
+        self._closed = True
+        for name in self._registry.names():
+            try:
+                self._registry.unload(name, timeout_s=self._config.unload_timeout_s)
+            except ModelNotFoundError:
+                continue  # another thread closed it first
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ── texts ───────────────────────────────────────────────────────────────────────────────
+
+    def embed(self, model: str | None, text: str, *, overflow: Overflow = "error") -> FloatArray:
+        """Embed one text. Blocks until it is done.
+
+        Args:
+            model: A loaded model's name; None means the only or the default one.
+            text: The text. Special tokens written inside it are taken as text.
+            overflow: What happens to a text over the limit: ``"error"`` refuses it.
+
+        Returns:
+            float32 (n_embd,), of length 1 unless the model's configuration says otherwise.
+
+        Raises:
+            ModelNotFoundError: Nothing of this name is loaded.
+            InvalidInputError: The text is no str, empty, too long, or not valid Unicode.
+            EmbeddingGenerationError: Inference failed.
+        """
+        check_overflow(overflow)
+        with self._use(model) as loaded:
+            return embed_one(loaded, check_text(text))
+
+    def embed_batch(
+        self,
+        model: str | None,
+        texts: Sequence[str],
+        *,
+        progress: bool | Callable[[int, int], None] = False,
+        overflow: Overflow = "error",
+    ) -> FloatArray:
+        """Embed many texts. Blocks until they are done; Ctrl-C ends it within a micro-batch.
+
+        Args:
+            model: A loaded model's name; None means the only or the default one.
+            texts: The texts.
+            progress: True shows a bar on standard error; a callable is told (done, total) on this
+                thread after each micro-batch.
+            overflow: What happens to texts over the limit: ``"error"`` refuses the call.
+
+        Returns:
+            float32 (n_texts, n_embd), C-contiguous, in the order of the texts; (0, n_embd) for
+            none.
+
+        Raises:
+            ModelNotFoundError: Nothing of this name is loaded.
+            InvalidInputError: Before any inference, naming every offending text.
+            BatchError: Inference failed for some texts, which it names.
+        """
+        check_overflow(overflow)
+        with self._use(model) as loaded:
+            checked = check_texts(texts)
+            if not checked:
+                return np.empty((0, loaded.info.n_embd), dtype=np.float32)
+            with reporting(progress, total=len(checked)) as on_progress:
+                return embed_many(loaded, checked, n_jobs=self._n_jobs, on_progress=on_progress)
+
+    def embed_stream(
+        self, model: str | None, texts: Iterable[str], *, overflow: Overflow = "error"
+    ) -> Iterator[FloatArray]:
+        """Embed texts as they come, in bounded memory.
+
+        The model is held from the first text to the last, or until the iterator is closed.
+
+        Args:
+            model: A loaded model's name; None means the only or the default one.
+            texts: Any iterable, also an endless one. It is read up to 1,024 texts ahead.
+            overflow: What happens to a text over the limit: ``"error"`` raises when it is reached.
+
+        Yields:
+            float32 (n_embd,), one for each text, in order.
+
+        Raises:
+            InvalidInputError: A window of texts has offending ones; all of them are named by
+                their position in the stream, and the texts of earlier windows were yielded.
+        """
+        check_overflow(overflow)
+        self._check_usable()
+        return self._stream(model, texts)
+
+    def _stream(self, model: str | None, texts: Iterable[str]) -> Generator[FloatArray, None, None]:
+        with self._use(model) as loaded:
+            yield from embed_iterable(loaded, texts, n_jobs=self._n_jobs)
+
+    def tokenize(
+        self, model: str | None, text: str, *, add_special_tokens: bool = True
+    ) -> IntArray:
+        """Return the token ids of a text as the model sees it.
+
+        Returns:
+            int32 (n_tokens,).
+        """
+        with self._use(model) as loaded:
+            return loaded.tokenizer.encode(check_text(text), add_special=add_special_tokens)
+
+    def count_tokens(self, model: str | None, text: str) -> int:
+        """Count a text's tokens, special tokens included, to compare with ``ModelInfo.n_ctx``."""
+        return len(self.tokenize(model, text))
+
+    # ── inside ──────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _use(self, model: str | None) -> Iterator[LoadedModel]:
+        self._check_usable()
+        name = self._default_name() if model is None else model
+        if self._config.lazy and not self._registry.has(name):
+            self._load_lazily(name)
+        with self._registry.lease(name) as loaded:
+            yield loaded
+
+    def _default_name(self) -> str:
+        names = self._registry.names()
+        default = next(iter(self._configured), None)
+        if default is not None and (self._config.lazy or default in names):
+            return default
+        if len(names) == 1:
+            return names[0]
+        if not names and self._config.lazy:
+            return DEFAULT_MODEL
+        loaded = ", ".join(map(repr, names)) or "none"
+        raise ModelNotFoundError(
+            f"model=None means the only model, but {len(names)} are loaded ({loaded}); name one"
+        )
+
+    def _load_lazily(self, name: str) -> None:
+        if name in self._configured:
+            self._load_configured(name)
+        else:
+            self.load_model(name, name=name)
+
+    def _load_configured(self, name: str) -> None:
+        config = self._configured[name]
+        self.load_model(config.model_path or name, name=name, config=config)
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process_id:
+            raise ContextError(
+                f"this engine belongs to process {self._process_id} and this is its forked child "
+                f"{os.getpid()}, which has none of its threads; make an engine in the child, or "
+                "start it with multiprocessing's 'spawn' method"
+            )
+        if self._closed:
+            raise ContextError("the engine is closed; make a new one")
+
+
+def _llama_backend() -> Backend:
+    # imported here so that `import embellama` does not load the native library
+    from embellama._llama.model import LlamaBackend  # noqa: PLC0415
+
+    return LlamaBackend()
+
+
+def _name_of(config: ModelConfig) -> str:
+    if config.model_name is not None:
+        return config.model_name
+    reference = parse_reference(config.model_path or DEFAULT_MODEL)
+    if isinstance(reference, CatalogReference):
+        return reference.entry.name
+    if isinstance(reference, FileReference):
+        return plain_stem(reference.path.name)
+    return plain_stem(reference.file or reference.repository)

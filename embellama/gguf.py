@@ -1,0 +1,335 @@
+"""What a GGUF file says about its model, read without loading the weights."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
+
+from gguf.constants import LlamaFileType
+
+from embellama.errors import ModelNotFoundError
+from embellama.gguf_header import TOKENS_KEY, Array, Header, malformed, read_header
+from embellama.types import PoolingType
+
+PositionEncoding: TypeAlias = Literal["absolute", "rope", "alibi", "relative"]
+
+EMBEDDING_ARCHITECTURES: Final = frozenset(
+    {
+        "bert",
+        "eurobert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "llama-embed",
+        "modern-bert",
+        "neo-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "t5encoder",
+    }
+)
+"""Architectures that make vectors and no text. Source: ``LLM_ARCH_NAMES`` in llama-arch.cpp."""
+
+MAX_LAYERS: Final = 512
+"""Source: ``LLAMA_MAX_LAYERS`` in llama-hparams.h, where more is an assertion."""
+
+MAX_EXPERTS: Final = 1024
+"""Source: ``LLAMA_MAX_EXPERTS`` in llama-hparams.h, where more is an assertion."""
+
+ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
+"""Source: ``LLAMA_ROPE_SCALING_TYPES`` in llama-model.cpp, where another is an assertion."""
+
+WORDPIECE_IDS: Final = {"bos": 101, "seperator": 102}
+"""What llama.cpp assumes of a WordPiece vocabulary that names none. Source: llama-vocab.cpp."""
+
+_UNSET = 0xFFFF_FFFF  # llama.cpp's -1, saved as unsigned
+_POOLING_TYPES: tuple[PoolingType, ...] = get_args(PoolingType)
+_SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+
+# Newer than the oldest gguf package we accept. Source: llama_ftype in llama.h.
+_FILE_TYPES = {41: "Q2_0"} | {
+    int(kind): kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in LlamaFileType
+}
+
+_T = TypeVar("_T", int, float, bool, str)
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFMetadata:
+    """A model file's own description.
+
+    Attributes:
+        path: The file to load; the first part of a split one.
+        paths: All parts, in order.
+        architecture: As llama.cpp names it: ``"bert"``, ``"nomic-bert"``, ``"qwen3"``…
+        name: The model's name; the file's stem if it has none.
+        n_embd: Components of a token row.
+        n_ctx_train: Positions it was trained for; with absolute positions no more can be used.
+        n_layer: Layers.
+        n_head: Attention heads of a layer, the most if they differ; 0 without attention.
+        pooling_type: How the file says token rows become one vector; None if it does not say.
+        vocab_kind: ``"bert"`` (WordPiece), ``"t5"`` (Unigram), ``"gpt2"`` (byte-level BPE),
+            ``"llama"`` (SentencePiece BPE)…
+        n_vocab: Token ids are below this.
+        add_bos: Whether a text begins with the bos token; None: llama.cpp's default.
+        add_eos: Whether it ends with the eos token.
+        add_sep: Whether it ends with the sep token.
+        bos_token_id: Begin of text; ``[CLS]`` of BERT. None: not there, or not in the vocabulary.
+        eos_token_id: End of text.
+        sep_token_id: Separator; ``[SEP]`` of BERT.
+        unk_token_id: What stands for text that no token covers.
+        lowercase: Whether WordPiece lower-cases; None: it does.
+        strip_accents: Whether WordPiece drops accents; None: as ``lowercase``.
+        causal: Whether a token sees only those before it; None: llama.cpp's default for it.
+        position_encoding: How a token knows its place.
+        file_type: ``"F16"``, ``"Q8_0"``, ``"Q4_K_M"``…: what the file is called.
+        tensor_types: How many tensors have which type: what the file is.
+        tensor_bytes: Bytes of the weights.
+        size_bytes: Bytes of all parts.
+        is_embedder: Whether it is made for vectors, as opposed to generating text.
+    """
+
+    path: Path
+    paths: tuple[Path, ...]
+    architecture: str
+    name: str
+    n_embd: int
+    n_ctx_train: int
+    n_layer: int
+    n_head: int
+    pooling_type: PoolingType | None
+    vocab_kind: str
+    n_vocab: int
+    add_bos: bool | None
+    add_eos: bool | None
+    add_sep: bool | None
+    bos_token_id: int | None
+    eos_token_id: int | None
+    sep_token_id: int | None
+    unk_token_id: int | None
+    lowercase: bool | None
+    strip_accents: bool | None
+    causal: bool | None
+    position_encoding: PositionEncoding
+    file_type: str
+    tensor_types: Mapping[str, int]
+    tensor_bytes: int
+    size_bytes: int
+    is_embedder: bool
+
+
+def read_metadata(path: Path) -> GGUFMetadata:
+    """Read what a model file says about itself, in milliseconds and without its weights.
+
+    Any part of a split file stands for the whole. May be called from any thread.
+
+    Raises:
+        ModelNotFoundError: The file, or a part of it, is missing or cannot be read.
+        GGUFFormatError: It is not a sound GGUF, or not of a model that llama.cpp can load.
+    """
+    path = Path(path)
+    try:
+        headers = [read_header(part) for part in _parts(path)]
+    except OSError as exc:
+        raise ModelNotFoundError(
+            f"{str(path)!r} cannot be read ({exc.strerror or exc}); check the path and its rights"
+        ) from exc
+    _check_split(headers)
+    return _Fields(headers).metadata()
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    match = _SPLIT_NAME.fullmatch(path.name)
+    paths: tuple[Path, ...] = (path,)
+    if match and 1 <= int(match["number"]) <= int(match["count"]):
+        count = int(match["count"])
+        names = (f"{match['stem']}-{n:05d}-of-{count:05d}.gguf" for n in range(1, count + 1))
+        paths = tuple(path.with_name(name) for name in names)
+    missing = [part for part in paths if not part.is_file()]
+    if path.is_dir():
+        raise ModelNotFoundError(f"{str(path)!r} is a folder; {_way_out_of(path)}")
+    if missing and len(paths) == 1:
+        raise ModelNotFoundError(f"there is no model file {str(path)!r}; check the path")
+    if missing:
+        names_missing = ", ".join(part.name for part in missing[:5])
+        raise ModelNotFoundError(
+            f"{len(missing)} of the {len(paths)} parts of {str(path)!r} are missing "
+            f"({names_missing}); put all parts into one folder"
+        )
+    return paths
+
+
+def _way_out_of(folder: Path) -> str:
+    if names := sorted(part.name for part in folder.glob("*.gguf")):
+        return f"name the file in it: {', '.join(names[:5])}"
+    if (folder / "config.json").is_file():
+        return f"convert it first: embellama convert {folder} model.gguf"
+    return "name a .gguf file"
+
+
+def _check_split(headers: Sequence[Header]) -> None:
+    for number, header in enumerate(headers):
+        count = _get(header, "split.count", int) or 1
+        if count != len(headers):
+            raise malformed(
+                header.path,
+                f"it is one of {count} parts, and its name says {len(headers)} (parts are named "
+                f"*-00001-of-{count:05d}.gguf)",
+            )
+        if (_get(header, "split.no", int) or 0) != number:
+            raise malformed(header.path, f"its name says part {number + 1}, its header another")
+    expected = _get(headers[0], "split.tensors.count", int)
+    n_tensors = len({tensor.name for header in headers for tensor in header.tensors})
+    if len(headers) > 1 and n_tensors != expected:
+        raise malformed(headers[0].path, f"{expected} tensors expected, {n_tensors} in all parts")
+
+
+def _get(header: Header, key: str, kind: type[_T]) -> _T | None:
+    """Read a value; None if it is not there."""
+    value = header.values.get(key)
+    if value is None or type(value) is kind:
+        return value
+    raise malformed(header.path, f"{key} is {value!r}, and should be of type {kind.__name__}")
+
+
+class _Fields:
+    """The values of a model's headers by what they mean; those of the first part count."""
+
+    def __init__(self, headers: Sequence[Header]) -> None:
+        header = headers[0]
+        self._headers = headers
+        self._header = header
+        self._path = header.path
+        self._tensors = [tensor for part in headers for tensor in part.tensors]
+        self._shapes = {tensor.name: tensor.shape for tensor in self._tensors}
+        kind = _get(header, "general.type", str) or "model"
+        architecture = _get(header, "general.architecture", str)
+        if kind != "model" or not architecture:
+            raise malformed(
+                self._path, f"it holds no model (type {kind!r}, architecture {architecture!r})"
+            )
+        self._architecture = architecture
+
+    def metadata(self) -> GGUFMetadata:
+        self._check_assertions()
+        pooling_type = self._pooling_type()
+        causal = self._own("attention.causal", bool)
+        n_vocab = self._n_vocab()
+        vocab_kind = _get(self._header, "tokenizer.ggml.model", str) or "none"
+        self._check_wordpiece(vocab_kind, n_vocab)
+        return GGUFMetadata(
+            path=self._path,
+            paths=tuple(header.path for header in self._headers),
+            architecture=self._architecture,
+            name=_get(self._header, "general.name", str) or self._path.stem,
+            n_embd=self._size("embedding_length", 1 << 20),
+            n_ctx_train=self._size("context_length", 1 << 31),
+            n_layer=self._size("block_count", MAX_LAYERS),
+            n_head=self._n_head(),
+            pooling_type=pooling_type,
+            vocab_kind=vocab_kind,
+            n_vocab=n_vocab,
+            add_bos=self._flag("add_bos_token"),
+            add_eos=self._flag("add_eos_token"),
+            add_sep=self._flag("add_sep_token"),
+            bos_token_id=self._token_id("bos", n_vocab),
+            eos_token_id=self._token_id("eos", n_vocab),
+            # The key is misspelt in the format.
+            sep_token_id=self._token_id("seperator", n_vocab),
+            unk_token_id=self._token_id("unknown", n_vocab),
+            lowercase=self._flag("normalizer.lowercase"),
+            strip_accents=self._flag("normalizer.strip_accents"),
+            causal=causal,
+            position_encoding=self._position_encoding(),
+            file_type=self._file_type(),
+            tensor_types=dict(Counter(tensor.type_name for tensor in self._tensors).most_common()),
+            tensor_bytes=sum(tensor.size_bytes for tensor in self._tensors),
+            size_bytes=sum(header.size_bytes for header in self._headers),
+            is_embedder=pooling_type is not None
+            or causal is False
+            or self._architecture in EMBEDDING_ARCHITECTURES,
+        )
+
+    def _own(self, name: str, kind: type[_T]) -> _T | None:
+        return _get(self._header, f"{self._architecture}.{name}", kind)
+
+    def _flag(self, name: str) -> bool | None:
+        return _get(self._header, f"tokenizer.ggml.{name}", bool)
+
+    def _size(self, name: str, limit: int) -> int:
+        value = self._own(name, int)
+        if value is None or not 1 <= value <= limit:
+            what = "missing" if value is None else str(value)
+            raise malformed(
+                self._path, f"{self._architecture}.{name} is {what}, and should be 1 to {limit}"
+            )
+        return value
+
+    def _n_head(self) -> int:
+        value = self._header.values.get(f"{self._architecture}.attention.head_count")
+        if isinstance(value, Array):
+            return max((int(item) for item in value.items), default=0)
+        return self._own("attention.head_count", int) or 0
+
+    def _pooling_type(self) -> PoolingType | None:
+        value = self._own("pooling_type", int)
+        if value is None or value in (-1, _UNSET):
+            return None
+        if not 0 <= value < len(_POOLING_TYPES):
+            raise malformed(self._path, f"{self._architecture}.pooling_type is {value}, over 4")
+        return _POOLING_TYPES[value]
+
+    def _n_vocab(self) -> int:
+        tokens = self._header.values.get(TOKENS_KEY)
+        if isinstance(tokens, Array):
+            return tokens.length
+        embedded = self._shapes.get("token_embd.weight", ())
+        return self._own("vocab_size", int) or (embedded[-1] if embedded else 0)
+
+    def _token_id(self, name: str, n_vocab: int) -> int | None:
+        value = _get(self._header, f"tokenizer.ggml.{name}_token_id", int)
+        return value if value is not None and 0 <= value < n_vocab else None
+
+    def _position_encoding(self) -> PositionEncoding:
+        alibi_bias = self._own("attention.max_alibi_bias", float)
+        if self._architecture == "jina-bert-v2" or alibi_bias:
+            return "alibi"
+        if self._architecture.startswith("t5"):
+            return "relative"
+        return "absolute" if "position_embd.weight" in self._shapes else "rope"
+
+    def _file_type(self) -> str:
+        value = _get(self._header, "general.file_type", int)
+        if value is None:
+            largest = max(self._tensors, key=lambda tensor: tensor.size_bytes, default=None)
+            return largest.type_name if largest else "unknown"
+        # llama.cpp marks a type it guessed with this bit.
+        return _FILE_TYPES.get(value & ~LlamaFileType.GUESSED, f"type {value}")
+
+    def _check_wordpiece(self, vocab_kind: str, n_vocab: int) -> None:
+        """Refuse what makes llama.cpp abort on the first text."""
+        for name, default in WORDPIECE_IDS.items() if vocab_kind == "bert" else ():
+            if self._token_id(name, n_vocab) is None and default >= n_vocab:
+                raise malformed(
+                    self._path, f"no tokenizer.ggml.{name}_token_id below {n_vocab} is given"
+                )
+
+    def _check_assertions(self) -> None:
+        """Refuse the values on which llama.cpp does not fail but ends the process."""
+        for name in ("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon"):
+            epsilon = self._own(name, float)
+            if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
+                raise malformed(self._path, f"{self._architecture}.{name} is {epsilon}")
+        scaling = self._own("rope.scaling.type", str)
+        if scaling is not None and scaling not in ROPE_SCALINGS:
+            raise malformed(self._path, f"the rope scaling {scaling!r} is unknown")
+        n_experts = self._own("expert_count", int) or 0
+        used = self._header.values.get(f"{self._architecture}.expert_used_count", 0)
+        n_used = max(used.items, default=0) if isinstance(used, Array) else used
+        if n_experts > MAX_EXPERTS or not isinstance(n_used, int) or n_used > n_experts:
+            raise malformed(self._path, f"{n_used} of {n_experts} experts are used")

@@ -1,0 +1,219 @@
+"""From a model's name to a model that can embed: each decision made once, and recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from embellama._parallel import available_cores
+from embellama.config import ModelConfig
+from embellama.errors import ConfigurationError
+from embellama.gguf import GGUFMetadata, read_metadata
+from embellama.hub.resolve import ResolvedModel
+from embellama.logs import log
+from embellama.model_info import ModelInfo
+from embellama.pooling import PoolingDecision, decide_pooling
+from embellama.scheduler import Scheduler
+from embellama.tokenization import Tokenizer
+from embellama.types import Backend, BackendModel, ContextOptions, PoolingType
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """The parts of a model that can embed.
+
+    Attributes:
+        tokenizer: Texts to ids.
+        scheduler: Ids to rows.
+    """
+
+    tokenizer: Tokenizer
+    scheduler: Scheduler
+    _backend_model: BackendModel
+    _info: ModelInfo
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it is, with the memory it takes now."""
+        return replace(self._info, context_bytes=self.scheduler.context_bytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of weights and contexts."""
+        return self._info.weights_bytes + self.scheduler.context_bytes
+
+    @property
+    def n_ctx(self) -> int:
+        """Per-text limit in tokens."""
+        return self._info.n_ctx
+
+    def close(self) -> None:
+        """Stop the workers and free contexts and weights. Blocks until running work is done."""
+        self.scheduler.close()
+        self._backend_model.close()
+
+
+def open_model(
+    resolved: ResolvedModel, *, name: str, config: ModelConfig, backend: Backend, reference: str
+) -> LoadedModel:
+    """Load a model file and make it ready to embed.
+
+    Raises:
+        ConfigurationError: The settings do not fit the model or the machine.
+        GGUFFormatError, ModelNotFoundError, ModelLoadError: The file cannot be used.
+    """
+    clock = _Clock()
+    metadata = read_metadata(resolved.path)
+    pooling = _pooling_for(metadata, resolved, config)
+    n_ctx, limit_warnings = _text_limit(metadata, config)
+    clock.mark("metadata")
+    model = backend.load(metadata, config, pooling.pooling_type)
+    clock.mark("weights")
+    try:
+        tokenizer = Tokenizer(_vocabulary_of(model), metadata)
+        n_threads = config.n_threads or available_cores(physical=True)
+        scheduler = Scheduler(
+            model,
+            name=name,
+            options=ContextOptions(
+                n_tokens=max(n_ctx, config.max_batch_tokens),
+                n_sequences=config.max_batch_requests,
+                n_threads=n_threads,
+            ),
+            max_batch_tokens=config.max_batch_tokens,
+            n_contexts=config.n_contexts,
+        )
+    except BaseException:
+        model.close()
+        raise
+    clock.mark("tokenizer")
+    info = _describe(metadata, resolved, config, model, pooling)
+    info = replace(
+        info,
+        name=name,
+        reference=reference,
+        n_ctx=n_ctx,
+        n_threads=n_threads,
+        n_special_tokens=tokenizer.n_special,
+        load_s=clock.phases(),
+        warnings=(*pooling.warnings, *limit_warnings, *_kind_warnings(metadata), *info.warnings),
+    )
+    for warning in info.warnings:
+        log.warning("embellama.model.doubted", model=name, warning=warning)
+    log.info("embellama.model.loaded", model=name, load_s=info.load_s["total"])
+    return LoadedModel(tokenizer, scheduler, model, info)
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._phases: dict[str, float] = {}
+
+    def mark(self, phase: str) -> None:
+        now = time.perf_counter()
+        self._phases[phase], self._last = now - self._last, now
+
+    def phases(self) -> dict[str, float]:
+        return {**self._phases, "total": self._last - self._start}
+
+
+def _vocabulary_of(model: BackendModel) -> Any:
+    # llama.cpp's own models share their vocabulary; a backend without one would open the file's
+    return model.vocabulary  # type: ignore[attr-defined]
+
+
+def _pooling_for(
+    metadata: GGUFMetadata, resolved: ResolvedModel, config: ModelConfig
+) -> PoolingDecision:
+    entry = resolved.entry
+    decision = decide_pooling(
+        explicit=config.pooling_type,
+        file=metadata.pooling_type,
+        catalogue=entry.pooling_type if entry else None,
+        architecture=metadata.architecture,
+    )
+    unusable: dict[PoolingType, str] = {
+        "none": "keeps token rows apart; choose mean, cls or last",
+        "rank": "scores pairs of texts and makes no vectors; load an embedding model",
+    }
+    if (why := unusable.get(decision.pooling_type)) is not None:
+        raise ConfigurationError(
+            f"pooling {decision.pooling_type!r} ({decision.source}) of {str(resolved.path)!r} {why}"
+        )
+    return decision
+
+
+def _text_limit(metadata: GGUFMetadata, config: ModelConfig) -> tuple[int, tuple[str, ...]]:
+    trained = metadata.n_ctx_train
+    n_ctx = config.n_ctx or trained
+    if n_ctx <= trained:
+        return n_ctx, ()
+    if metadata.position_encoding == "absolute":
+        raise ConfigurationError(
+            f"n_ctx = {n_ctx}, but the model has {trained} positions and no way beyond them; "
+            f"set n_ctx to {trained} or less"
+        )
+    note = f"n_ctx = {n_ctx} is beyond the {trained} positions the model was trained for"
+    return n_ctx, (note,)
+
+
+def _kind_warnings(metadata: GGUFMetadata) -> tuple[str, ...]:
+    if metadata.is_embedder:
+        return ()
+    return (
+        f"architecture {metadata.architecture!r} is made to generate text, not for embeddings; "
+        "expect weak vectors",
+    )
+
+
+def _describe(
+    metadata: GGUFMetadata,
+    resolved: ResolvedModel,
+    config: ModelConfig,
+    model: BackendModel,
+    pooling: PoolingDecision,
+) -> ModelInfo:
+    entry, backend = resolved.entry, model.info
+    return ModelInfo(
+        name=resolved.name,
+        reference=str(resolved.path),
+        path=Path(metadata.path),
+        architecture=metadata.architecture,
+        file_type=metadata.file_type,
+        tensor_types=metadata.tensor_types,
+        n_embd=backend.n_embd,
+        n_ctx=metadata.n_ctx_train,
+        n_ctx_train=metadata.n_ctx_train,
+        n_ctx_recommended=entry.n_ctx_recommended if entry else None,
+        n_layer=metadata.n_layer,
+        n_head=metadata.n_head,
+        n_vocab=backend.n_vocab,
+        vocab_kind=metadata.vocab_kind,
+        n_special_tokens=0,
+        causal=metadata.causal,
+        pooling_type=pooling.pooling_type,
+        pooling_source=pooling.source,
+        normalization=config.normalization,
+        prompts=entry.prompts if entry else {},
+        matryoshka_dims=entry.matryoshka_dims if entry else (),
+        license=entry.license if entry else None,
+        device=backend.device,
+        n_layers_offloaded=backend.n_layers_offloaded,
+        n_layers_offloadable=backend.n_layers,
+        n_threads=config.n_threads or 0,
+        n_contexts=config.n_contexts,
+        size_bytes=metadata.size_bytes,
+        weights_bytes=backend.size_bytes,
+        context_bytes=0,
+        load_s={},
+        warnings=backend.warnings,
+        config=config,
+    )
+
+
+ModelOpener = Callable[[], LoadedModel]

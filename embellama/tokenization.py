@@ -1,0 +1,82 @@
+"""Texts to token ids: normalised as the model expects, in parallel for many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from embellama._parallel import map_threads
+from embellama.gguf import GGUFMetadata
+from embellama.types import IntArray
+from embellama.wordpiece import WordPieceNormalizer
+
+_TEXTS_PER_TASK = 128
+"""Texts one thread takes at a time: enough to pay for handing them over."""
+
+
+class VocabularyLike(Protocol):
+    """What a tokenizer needs of a vocabulary."""
+
+    def tokenize(self, text: str, *, add_special: bool = True) -> IntArray:
+        """Return int32 (n_tokens,) ids of a text; special tokens inside it are text."""
+        ...
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
+def normalizer_for(metadata: GGUFMetadata) -> Callable[[str], str]:
+    """Choose what a text goes through before the model's vocabulary sees it.
+
+    WordPiece files that say nothing are uncased, as llama.cpp takes them.
+    """
+    if metadata.vocab_kind != "bert":
+        return _unchanged
+    lowercase = metadata.lowercase is not False
+    strip = metadata.strip_accents
+    return WordPieceNormalizer(lowercase, lowercase if strip is None else strip)
+
+
+class Tokenizer:
+    """Turns texts into the ids of one model. Safe to use from any thread."""
+
+    def __init__(self, vocabulary: VocabularyLike, metadata: GGUFMetadata) -> None:
+        self._vocabulary = vocabulary
+        self._normalize = normalizer_for(metadata)
+        self.n_special = len(self.encode(""))
+
+    def encode(self, text: str, *, add_special: bool = True) -> IntArray:
+        """Tokenize one text.
+
+        Returns:
+            int32 (n_tokens,) ids, the model's special tokens around them.
+
+        Raises:
+            InvalidInputError: The text has a lone surrogate.
+        """
+        return self._vocabulary.tokenize(self._normalize(text), add_special=add_special)
+
+    def encode_many(self, texts: Sequence[str], *, n_jobs: int) -> list[IntArray]:
+        """Tokenize texts on ``n_jobs`` threads; results in the order of the texts."""
+        starts = range(0, len(texts), _TEXTS_PER_TASK)
+        chunks = [texts[start : start + _TEXTS_PER_TASK] for start in starts]
+        encoded = map_threads(self._encode_chunk, chunks, n_jobs=n_jobs)
+        return [ids for chunk in encoded for ids in chunk]
+
+    def _encode_chunk(self, texts: Sequence[str]) -> list[IntArray]:
+        return [self.encode(text) for text in texts]
+
+    def surely_fits(self, text: str, limit: int) -> bool:
+        """Tell without tokenizing that a text has a token of its own and stays in the limit.
+
+        Every token covers at least one byte, and of ASCII every visible character is in some
+        token. False means unknown.
+        """
+        return (
+            text.isascii()
+            and len(text) + self.n_special <= limit
+            and text.isprintable()
+            and not text.isspace()
+            and bool(text)
+        )

@@ -1,0 +1,105 @@
+"""One thread that owns one context and computes one micro-batch after the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TypeAlias
+
+from embellama.errors import ContextError, EmbeddingGenerationError, EmbellamaError
+from embellama.logs import log
+from embellama.types import BackendContext, BackendModel, ContextOptions, FloatArray, MicroBatch
+
+
+@dataclass(frozen=True)
+class Job:
+    """A micro-batch and the future its rows go to."""
+
+    batch: MicroBatch
+    rows: Future[FloatArray] = field(default_factory=Future)
+
+
+JobQueue: TypeAlias = "SimpleQueue[Job | None]"
+"""Jobs for any worker of a model; each worker ends at the ``None`` it takes."""
+
+
+class InferenceWorker:
+    """Takes jobs from a queue until it takes ``None``.
+
+    The context is made on the worker's own thread. It starts at the micro-batch's size and grows,
+    by doubling and never beyond ``options.n_tokens``, when a longer text comes: a model with a
+    long limit costs the memory of the texts it really gets.
+    """
+
+    def __init__(
+        self,
+        model: BackendModel,
+        jobs: JobQueue,
+        *,
+        options: ContextOptions,
+        n_tokens_at_start: int,
+        name: str,
+        on_context: Callable[[BackendContext], None] = lambda context: None,
+    ) -> None:
+        self._model = model
+        self._jobs = jobs
+        self._options = options
+        self._capacity = min(n_tokens_at_start, options.n_tokens)
+        self._context: BackendContext | None = None
+        self._on_context = on_context
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the worker has taken its ``None``, finished, and freed its context."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if job.rows.set_running_or_notify_cancel():
+                self._compute(job)
+            del job  # the rows live as long as their caller wants them, not until the next job
+        self._drop_context()
+
+    def _compute(self, job: Job) -> None:
+        try:
+            rows = self._context_for(job.batch.n_tokens).run(job.batch)
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, the caller is waiting for it
+            self._drop_context()
+            log.warning("embellama.microbatch.failed", n_tokens=job.batch.n_tokens, error=repr(exc))
+            job.rows.set_exception(_as_ours(exc))
+        else:
+            job.rows.set_result(rows)
+
+    def _context_for(self, n_tokens: int) -> BackendContext:
+        if self._context is None or n_tokens > self._capacity:
+            self._drop_context()
+            while self._capacity < min(n_tokens, self._options.n_tokens):
+                self._capacity = min(2 * self._capacity, self._options.n_tokens)
+            options = ContextOptions(
+                n_tokens=self._capacity,
+                n_sequences=self._options.n_sequences,
+                n_threads=self._options.n_threads,
+            )
+            self._context = self._model.create_context(options)
+            self._on_context(self._context)
+        return self._context
+
+    def _drop_context(self) -> None:
+        context, self._context = self._context, None
+        if context is not None:
+            context.close()
+
+
+def _as_ours(exc: BaseException) -> EmbellamaError:
+    if isinstance(exc, EmbellamaError):
+        return exc
+    if isinstance(exc, MemoryError):
+        error: EmbellamaError = ContextError(f"memory is short: {exc or 'MemoryError'}")
+    else:
+        error = EmbeddingGenerationError(f"the worker failed: {exc!r}")
+    error.__cause__ = exc
+    return error
