@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import structlog
 from gguf import GGUFWriter
 from gguf.constants import (
     GGML_QUANT_SIZES,
@@ -33,6 +32,7 @@ from embellama.hub.bert import BertSettings, expected_tensors, plain_name, read_
 from embellama.hub.bert_vocab import BertVocab, read_bert_vocab
 from embellama.hub.model_folder import open_model_folder
 from embellama.hub.weights import SourceTensor, open_weights
+from embellama.logs import log
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -49,8 +49,6 @@ UNCASED_VOCAB = 30_522
 """Tokens of bert-base-uncased, whose vocabulary llama.cpp calls "jina-v2-en"."""
 
 _ALWAYS_F32 = ("position_embd.weight", "token_types.weight")
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def convert_folder(
     with replacing(target, sum(tensor.size_bytes for tensor in plan)) as path:
         _write(writer, path, plan, progress)
     report = _report(target, file_type.upper(), time.perf_counter() - started, vocab.warnings)
-    _log.info(
+    log.info(
         "embellama.model.converted",
         model=name or source.name,
         path=str(target),
@@ -247,6 +245,7 @@ def _write(writer: GGUFWriter, path: Path, plan: list[_Planned], progress: Progr
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         # Past the writer's own write_tensor_data, which wants every tensor in one piece.
+        assert writer.fout is not None  # opened by write_header_to_file
         file = writer.fout[0]
         writer.write_padding(file, file.tell())
         for tensor in plan:

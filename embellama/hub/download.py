@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import huggingface_hub
-import structlog
 from huggingface_hub import constants
 from tqdm import tqdm
 
@@ -33,6 +32,7 @@ from embellama.hub.store import (
     sha256_of,
     write_receipt,
 )
+from embellama.logs import log
 
 CONNECT_TIMEOUT_S = 4.0
 """How long one attempt to reach the hub may take; ``HF_HUB_ETAG_TIMEOUT`` overrides it."""
@@ -40,7 +40,6 @@ CONNECT_TIMEOUT_S = 4.0
 DEFAULT_BRANCH = "main"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = {"1", "ON", "YES", "TRUE"}
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def find_stored(repository: str, revision: str | None = None) -> dict[str, Path]
         Their paths on this machine by their paths inside the repository.
     """
     revision = revision or DEFAULT_BRANCH
-    folder = hub_cache_directory() / f"models--{repository.replace('/', '--')}"
+    folder = _repository_folder(repository)
     reference = folder / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision
     snapshot = folder / "snapshots" / commit
@@ -163,6 +162,14 @@ def find_stored(repository: str, revision: str | None = None) -> dict[str, Path]
         for path in snapshot.rglob("*")
         if path.is_file()
     }
+
+
+def _repository_folder(repository: str) -> Path:
+    return hub_cache_directory() / f"models--{repository.replace('/', '--')}"
+
+
+def _partial_files(repository: str) -> list[Path]:
+    return list(_repository_folder(repository).glob("blobs/*.incomplete"))
 
 
 def fetch_file(listing: HubListing, name: str, *, cache: Path, progress_bar: bool = False) -> Path:
@@ -186,7 +193,14 @@ def fetch_file(listing: HubListing, name: str, *, cache: Path, progress_bar: boo
         return stored
     require_room(hub_cache_directory(), file.size_bytes or 0, HUB_CACHE_VARIABLE)
     started = time.monotonic()
-    path = _download(listing, name, progress_bar=progress_bar)
+    try:
+        path = _download(listing, name, progress_bar=progress_bar)
+    except DownloadError as exc:
+        # Versions of huggingface-hub that give up at the first break keep what came, and go on
+        # from there; newer ones go on by themselves and keep nothing.
+        if not exc.retryable or not _partial_files(listing.repository):
+            raise
+        path = _download(listing, name, progress_bar=progress_bar)
     if listing.commit not in path.parts:
         raise DownloadError(
             f"{listing.repository} changed while it was being fetched; fetch it again",
@@ -199,7 +213,7 @@ def fetch_file(listing: HubListing, name: str, *, cache: Path, progress_bar: boo
             "proxy or mirror that changes files"
         )
     elapsed_s = round(time.monotonic() - started, 3)
-    _log.info("embellama.hub.fetched", repository=listing.repository, file=name, fetch_s=elapsed_s)
+    log.info("embellama.hub.fetched", repository=listing.repository, file=name, fetch_s=elapsed_s)
     return path
 
 
@@ -274,14 +288,14 @@ def is_checked(path: Path, *, cache: Path, digest: str | None = None) -> bool:
     content = path.resolve()
     digest = digest or (content.name if path.is_symlink() else None)
     if not _has_digest(content, digest) or not _is_sane(path):
-        _log.warning("embellama.hub.content_refused", path=str(path), digest=digest)
+        log.warning("embellama.hub.content_refused", path=str(path), digest=digest)
         path.unlink(missing_ok=True)
         content.unlink(missing_ok=True)
         return False
     try:
         write_receipt(path, receipt, name=path.name, origin="hub", sha256=sha256_of(content))
     except OSError as exc:  # a cache directory that cannot be written costs a hash at each load
-        _log.debug("embellama.hub.receipt_failed", path=str(receipt), error=repr(exc))
+        log.debug("embellama.hub.receipt_failed", path=str(receipt), error=repr(exc))
     return True
 
 
@@ -302,8 +316,3 @@ def _is_sane(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return file.read(4) == b"GGUF"
-
-
-def page_of(repository: str) -> str:
-    """Return the address of a repository's page."""
-    return f"{hub_endpoint()}/{quote(repository)}"

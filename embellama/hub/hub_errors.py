@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import structlog
 from huggingface_hub import constants
 
 from embellama.errors import DownloadError, ModelError, ModelNotFoundError
 from embellama.hub.store import HUB_CACHE_VARIABLE, hub_cache_directory, storing_in
+from embellama.logs import log
 
 _T = TypeVar("_T")
-_log = structlog.get_logger()
 
 _STORAGE_ERRORS = frozenset(
     {
@@ -63,7 +62,7 @@ def hub_call(
         raise
     except _foreign_errors() as exc:
         elapsed_s = time.monotonic() - started
-        _log.info("embellama.hub.failed", what=what, error=repr(exc), elapsed_s=round(elapsed_s, 3))
+        log.info("embellama.hub.failed", what=what, error=repr(exc), elapsed_s=round(elapsed_s, 3))
         raise _translated(exc, what, endpoint, elapsed_s) from exc
 
 
@@ -177,7 +176,7 @@ def _logs_captured() -> Iterator[None]:
     def keep_quiet(record: logging.LogRecord) -> bool:
         if record.thread != ident:
             return True
-        _log.debug("embellama.hub.logged", level=record.levelname, text=record.getMessage())
+        log.debug("embellama.hub.logged", level=record.levelname, text=record.getMessage())
         return False
 
     handlers = list(logging.getLogger("huggingface_hub").handlers)

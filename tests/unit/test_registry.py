@@ -1,0 +1,166 @@
+import threading
+import time
+
+import pytest
+
+from embellama.errors import ModelLoadError, ModelNotFoundError, OverloadedError
+from embellama.registry import ModelRegistry
+
+
+class Weights:
+    def __init__(self, memory_bytes: int = 10) -> None:
+        self.memory_bytes = memory_bytes
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def load(registry, name, key="file", *, n_bytes=10):
+    return registry.load(name, key, lambda: Weights(n_bytes), n_bytes=n_bytes)
+
+
+def test_an_unknown_name_says_what_is_loaded():
+    registry = ModelRegistry()
+    load(registry, "a")
+    with pytest.raises(ModelNotFoundError, match="'b' is loaded; loaded: 'a'"):
+        registry.lease("b").__enter__()
+
+
+def test_the_same_model_is_loaded_once_however_many_threads_ask():
+    registry, opened = ModelRegistry(), []
+
+    def open_slowly():
+        opened.append(1)
+        time.sleep(0.05)
+        return Weights()
+
+    threads = [
+        threading.Thread(
+            target=registry.load, args=("a", "file", open_slowly), kwargs={"n_bytes": 1}
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 1
+
+
+def test_a_load_that_fails_leaves_what_was_there():
+    registry = ModelRegistry()
+    first = load(registry, "a")
+    with pytest.raises(ModelLoadError):
+        registry.load("a", "other", lambda: (_ for _ in ()).throw(ModelLoadError("no")), n_bytes=1)
+    with registry.lease("a") as model:
+        assert model is first
+    assert not first.closed
+    assert load(registry, "a", "third") is not first
+
+
+def test_another_file_under_a_name_swaps_and_the_old_one_ends_with_its_work():
+    registry = ModelRegistry()
+    old = load(registry, "a", "one")
+    with registry.lease("a") as held:
+        new = load(registry, "a", "two")
+        with registry.lease("a") as now:
+            assert now is new
+        assert held is old
+        assert not old.closed
+    assert old.closed == 1
+    assert not new.closed
+
+
+def test_an_idle_model_is_freed_by_a_swap_at_once():
+    registry = ModelRegistry()
+    old = load(registry, "a", "one")
+    load(registry, "a", "two")
+    assert old.closed == 1
+
+
+def test_unloading_waits_for_the_work_that_runs():
+    registry = ModelRegistry()
+    model = load(registry, "a")
+    holding, release = threading.Event(), threading.Event()
+
+    def work():
+        with registry.lease("a"):
+            holding.set()
+            release.wait(5)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    holding.wait(5)
+    unloading = threading.Thread(target=registry.unload, args=("a",), kwargs={"timeout_s": 5})
+    unloading.start()
+    time.sleep(0.05)
+    assert not model.closed
+    with pytest.raises(ModelNotFoundError):
+        registry.lease("a").__enter__()
+    release.set()
+    unloading.join(5)
+    worker.join(5)
+    assert model.closed == 1
+
+
+def test_unloading_refuses_after_its_time_out_and_the_model_stays():
+    registry = ModelRegistry()
+    model = load(registry, "a")
+    with registry.lease("a"), pytest.raises(OverloadedError, match=r"1 call\(s\) after 0\.05 s"):
+        registry.unload("a", timeout_s=0.05)
+    assert not model.closed
+    registry.unload("a", timeout_s=0)
+    assert model.closed == 1
+
+
+def test_a_name_taken_while_an_unload_waited_keeps_its_new_model():
+    registry = ModelRegistry()
+    old = load(registry, "a")
+    with registry.lease("a"):
+        failed = []
+
+        def unload():
+            try:
+                registry.unload("a", timeout_s=0.2)
+            except OverloadedError as exc:
+                failed.append(exc)
+
+        thread = threading.Thread(target=unload)
+        thread.start()
+        while registry.has("a"):
+            time.sleep(0.001)
+        new = load(registry, "a", "two")
+        thread.join()
+        assert failed
+    assert old.closed == 1
+    with registry.lease("a") as model:
+        assert model is new
+
+
+def test_the_least_recently_used_idle_model_makes_room():
+    registry = ModelRegistry(memory_limit_bytes=25)
+    a, b = load(registry, "a"), load(registry, "b")
+    with registry.lease("a"):
+        pass
+    load(registry, "c")
+    assert registry.names() == ["a", "c"]
+    assert (a.closed, b.closed) == (0, 1)
+
+
+def test_models_in_use_are_not_evicted():
+    registry = ModelRegistry(memory_limit_bytes=15)
+    load(registry, "a")
+    with (
+        registry.lease("a"),
+        pytest.raises(OverloadedError, match="needs about 10 bytes, 10 of the 15"),
+    ):
+        load(registry, "b")
+    load(registry, "b")
+    assert registry.names() == ["b"]
+
+
+def test_a_model_over_the_limit_is_refused_with_the_numbers():
+    registry = ModelRegistry(memory_limit_bytes=15)
+    with pytest.raises(ModelLoadError, match="needs about 20 bytes and the memory limit is 15"):
+        load(registry, "a", n_bytes=20)
