@@ -22,7 +22,7 @@ from embellama.hub.reference import (
     plain_stem,
 )
 from embellama.hub.resolve import resolve_model
-from embellama.inputs import check_overflow, check_text, check_texts
+from embellama.inputs import check_not_one_text, check_overflow, check_text, check_texts
 from embellama.loading import LoadedModel, open_model
 from embellama.model_info import ModelInfo
 from embellama.progress import reporting
@@ -255,6 +255,7 @@ class EmbeddingEngine:
                 their position in the stream, and the texts of earlier windows were yielded.
         """
         check_overflow(overflow)
+        check_not_one_text(texts)
         self._check_usable()
         return self._stream(model, texts)
 

@@ -42,11 +42,7 @@ def check_texts(texts: object, *, first_index: int = 0) -> Sequence[str]:
     Raises:
         InvalidInputTypeError: It is one str, or no sequence, or holds something else than str.
     """
-    if isinstance(texts, str | bytes | bytearray):
-        raise InvalidInputTypeError(
-            f"texts has to be a sequence of str, not one {type(texts).__name__}; "
-            "write [text], or call embed for a single text"
-        )
+    check_not_one_text(texts)
     if isinstance(texts, Mapping) or not (hasattr(texts, "__len__") and _iterable(texts)):
         raise InvalidInputTypeError(
             f"texts has to be a sequence of str, not {_described(texts)}; "
@@ -61,6 +57,21 @@ def check_texts(texts: object, *, first_index: int = 0) -> Sequence[str]:
             indices=[first_index + index for index in wrong],
         )
     return items
+
+
+def check_not_one_text(texts: object) -> None:
+    """Refuse a single text where many are wanted: it would be taken for its letters.
+
+    Raises:
+        InvalidInputTypeError: It is a str or bytes, or cannot be iterated over.
+    """
+    if isinstance(texts, str | bytes | bytearray):
+        raise InvalidInputTypeError(
+            f"texts has to be a sequence of str, not one {type(texts).__name__}; "
+            "write [text], or call embed for a single text"
+        )
+    if not _iterable(texts):
+        raise InvalidInputTypeError(f"texts has to be a sequence of str, not {_described(texts)}")
 
 
 def _iterable(value: object) -> bool:

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from embellama import EmbeddingEngine
-from embellama.hub.reference import parse_reference
+from embellama import EmbeddingEngine, ModelConfig
+from embellama.hub.convert import convert_folder
 from embellama.hub.resolve import resolve_model
+from tests.tiny_bert import write_folder
 
 SKIP_MODEL = os.environ.get("EMBELLAMA_SKIP_MODEL_TESTS") == "1"
 SOAK = os.environ.get("EMBELLAMA_SOAK") == "1"
+QUIET = ModelConfig(n_threads=1, n_contexts=2)
+"""Threads of one pass wait for each other by spinning; one each is steady on a busy machine."""
+
 _VARIABLES = (
     "CONFIG",
     "MODEL_PATH",
@@ -34,7 +38,7 @@ def model_file(file_type: str) -> Path:
     """Return MiniLM in a file type, made once in the user's cache."""
     if SKIP_MODEL:
         pytest.skip("needs the MiniLM model; unset EMBELLAMA_SKIP_MODEL_TESTS")
-    return resolve_model(parse_reference(f"minilm:{file_type}")).path
+    return resolve_model(f"minilm:{file_type}").path
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +48,15 @@ def minilm_path() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of a few kilobytes with random weights: 64 wide, 16 positions, words of a, b, c."""
+    folder = write_folder(tmp_path_factory.mktemp("tiny"))
+    return convert_folder(folder, folder / "tiny.gguf", file_type="F32").path
+
+
+@pytest.fixture(scope="session")
 def engine(minilm_path: Path):
     """An engine with MiniLM F16 under the name "minilm"; shared, so leave it as it is."""
     with EmbeddingEngine() as engine:
-        engine.load_model(minilm_path, name="minilm")
+        engine.load_model(minilm_path, name="minilm", config=QUIET)
         yield engine

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embellama import EmbeddingEngine, ModelConfig
-from tests.conftest import model_file
+from tests.conftest import QUIET, model_file
 from tests.reference_texts import SENTENCES
 
 TOLERANCE = {"F32": 5e-4, "F16": 5e-4, "BF16": 2e-3, "Q8_0": 1e-2}
@@ -26,9 +26,7 @@ def test_batch_equals_single_over_500_texts_in_random_order(file_type):
     texts = mixed_texts()
     random.Random(8).shuffle(texts)
     with EmbeddingEngine() as engine:
-        # one thread a context: threads that wait for each other crawl on a busy machine
-        config = ModelConfig(n_threads=1, n_contexts=2)
-        engine.load_model(model_file(file_type), name="m", config=config)
+        engine.load_model(model_file(file_type), name="m", config=QUIET)
         batch = engine.embed_batch("m", texts)
         single = np.stack([engine.embed("m", text) for text in texts])
     assert np.abs(batch - single).max() <= TOLERANCE[file_type]

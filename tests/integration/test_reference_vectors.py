@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embellama import EmbeddingEngine, ModelConfig
-from tests.conftest import model_file
+from embellama import EmbeddingEngine
+from tests.conftest import QUIET, model_file
 from tests.reference_texts import reference_texts
 
 REFERENCE = Path(__file__).parents[1] / "data" / "minilm_reference.npz"
@@ -34,9 +34,7 @@ def test_every_reference_text_gets_the_same_token_ids(engine, reference):
 def test_cosine_to_sentence_transformers(reference, file_type, least):
     vectors, _ = reference
     with EmbeddingEngine() as engine:
-        engine.load_model(
-            model_file(file_type), name="m", config=ModelConfig(n_threads=1, n_contexts=2)
-        )
+        engine.load_model(model_file(file_type), name="m", config=QUIET)
         ours = engine.embed_batch("m", reference_texts())
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous

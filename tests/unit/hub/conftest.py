@@ -15,7 +15,7 @@ from tests.tiny_bert import write_folder
 
 @pytest.fixture(autouse=True)
 def _unconfigured_logs() -> Iterator[None]:
-    """Undo what ``capture_logs`` leaves behind: a structlog that counts as configured, and prints."""
+    """Undo what ``capture_logs`` leaves: a structlog that counts as configured, and prints."""
     yield
     structlog.reset_defaults()
 

@@ -1,0 +1,72 @@
+"""Ways to run the command line: in this process, and as a command of its own."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from embellama.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line came to."""
+
+    status: int
+    stdout: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.stdout.decode()
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch, capsysbinary) -> Run:
+    """Run a command line in this process."""
+
+    def run_here(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsysbinary.readouterr()
+        status = main([str(argument) for argument in arguments])
+        out, err = capsysbinary.readouterr()
+        return Outcome(status, out, err.decode())
+
+    return run_here
+
+
+@pytest.fixture
+def command() -> Callable[..., list[str]]:
+    """Give the words that run a command line as a process of its own."""
+
+    def words(*arguments):
+        return [sys.executable, "-m", "embellama", *map(str, arguments)]
+
+    return words
+
+
+@pytest.fixture
+def start(command):
+    """Start a command line as a process of its own; it is ended with the test."""
+    started = []
+
+    def start_one(*arguments, **options):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process = subprocess.Popen(command(*arguments), **{**pipes, **options})
+        started.append(process)
+        return process
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals and pipes")

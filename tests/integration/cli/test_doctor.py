@@ -1,0 +1,45 @@
+import shutil
+
+import pytest
+
+
+def levels(out):
+    return [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+
+
+def test_the_machine_is_examined(run):
+    outcome = run("doctor")
+    assert outcome.status == int("FAIL" in levels(outcome.out))
+    assert "llama-cpp-python" in outcome.out
+    assert "device CPU (cpu)" in outcome.out
+    assert "embellama doctor minilm" in outcome.out
+
+
+def test_a_sound_model_passes_every_check(run, minilm_path):
+    outcome = run("doctor", minilm_path)
+    checked = outcome.out.partition("\nmodel ")[2]
+    assert "FAIL" not in levels(checked)
+    assert "pooling: mean, in the file" in checked
+    assert "special tokens: bos … sep around each text" in checked
+    assert "384 dimensions, length 1.000000" in checked
+    assert "texts/s" in checked
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_a_model_that_is_not_sound_fails(run, minilm_path, tmp_path, damage):
+    path = tmp_path / "model.gguf"
+    if damage == "cut":
+        shutil.copyfile(minilm_path, path)
+        with path.open("r+b") as file:
+            file.truncate(10_000_000)
+    outcome = run("doctor", path)
+    assert outcome.status == 1
+    assert levels(outcome.out.partition("\nmodel ")[2]) == ["FAIL"]
+
+
+def test_a_cache_that_cannot_be_written_fails(run, tmp_path):
+    not_a_directory = tmp_path / "file"
+    not_a_directory.write_text("")
+    outcome = run("doctor", "--cache-path", not_a_directory / "cache")
+    assert outcome.status == 1
+    assert "FAIL  cache: " in outcome.out
