@@ -18,6 +18,7 @@ from typing import Any
 import llama_cpp
 from llama_cpp import llama_cpp as lib
 
+from embellama._llama.memory import map_large_blocks
 from embellama.errors import ConfigurationError
 from embellama.logs import log
 
@@ -129,6 +130,7 @@ def run_once() -> None:
     global _ready  # noqa: PLW0603  # the state of a process-wide library
     with _started:
         if not _ready:
+            map_large_blocks()
             lib.llama_backend_init()
             _ready = True
 

@@ -8,6 +8,7 @@ from typing import Any
 from embellama._llama.binding import LogLines, capture_log, lib, run_once
 from embellama._llama.context import LlamaContext
 from embellama._llama.devices import gpu_names
+from embellama._llama.memory import give_memory_back
 from embellama._llama.vocabulary import Vocabulary
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, ContextError, ModelLoadError
@@ -102,6 +103,7 @@ class LlamaModel:
         handle, self._handle = self._handle, None
         if handle is not None:
             lib.llama_model_free(handle)
+            give_memory_back()
 
 
 def _model_params(config: ModelConfig) -> Any:

@@ -112,7 +112,7 @@ def check_threads(wanted: int | None, n_cores: int) -> Iterator[Finding]:
 def _check_cache(settings: Settings) -> Iterator[Finding]:
     directory = cache_directory(settings.engine_config().cache_path)
     existing = next(path for path in (directory, *directory.parents) if path.exists())
-    if not os.access(existing, os.W_OK):
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
         yield failure(
             f"cache: {directory} cannot be written; set EMBELLAMA_CACHE_PATH to one that can"
         )

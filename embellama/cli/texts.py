@@ -180,6 +180,5 @@ def _decoded(raw: bytes, number: int) -> str:
 
 def _blank_error(kind: str, numbers: Sequence[int]) -> EmptyInputError:
     return EmptyInputError(
-        f"{kind} {_listed(numbers)}: blank, nothing to embed; --skip-blank leaves such lines out",
-        indices=[number - 1 for number in numbers],
+        f"{kind} {_listed(numbers)}: blank, nothing to embed; --skip-blank leaves such lines out"
     )

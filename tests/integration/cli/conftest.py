@@ -28,6 +28,12 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Two threads of OpenMP on a busy machine mostly wait for each other."""
+    monkeypatch.setenv("EMBELLAMA_N_THREADS", "1")
+
+
 @pytest.fixture
 def run(monkeypatch, capsysbinary) -> Run:
     """Run a command line in this process."""
@@ -66,7 +72,10 @@ def start(command):
     yield start_one
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals and pipes")

@@ -19,7 +19,7 @@ def test_one_text_prints_384_numbers_of_norm_one(run, minilm_path, engine):
     assert (outcome.status, outcome.err) == (0, "")
     assert vector.shape == (384,)
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
-    assert np.array_equal(vector, engine.embed("minilm", "Hello, world!"))
+    assert np.allclose(vector, engine.embed("minilm", "Hello, world!"), atol=1e-4)
 
 
 def test_several_texts_print_a_list_in_their_order(run, minilm_path, engine):
@@ -44,9 +44,7 @@ def test_every_format_holds_the_same_vectors(run, minilm_path):
         assert np.array_equal(other, array)
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"), [("json", b"[]\n"), ("jsonl", b""), ("csv", b"")]
-)
+@pytest.mark.parametrize(("kind", "expected"), [("json", b"[]\n"), ("jsonl", b""), ("csv", b"")])
 def test_no_text_gives_no_vector(run, minilm_path, kind, expected):
     outcome = run("embed", minilm_path, "--format", kind)
     assert (outcome.status, outcome.stdout) == (0, expected)
@@ -59,10 +57,10 @@ def test_npy_without_a_text_keeps_the_dimensions(run, minilm_path):
 
 def test_a_file_goes_in_and_a_file_comes_out(run, minilm_path, tmp_path):
     source, target = tmp_path / "texts.txt", tmp_path / "out.npy"
-    source.write_bytes(stdin_of([f"text {n}" for n in range(1300)]))
+    source.write_bytes(stdin_of([f"text {n}" for n in range(600)]))
     outcome = run("embed", minilm_path, "-f", source, "--format", "npy", "-o", target)
     assert (outcome.status, outcome.stdout, outcome.err) == (0, b"", "")
-    assert np.load(target).shape == (1300, 384)
+    assert np.load(target).shape == (600, 384)
     assert sorted(os.listdir(tmp_path)) == ["out.npy", "texts.txt"]
 
 
@@ -72,7 +70,11 @@ def test_a_file_goes_in_and_a_file_comes_out(run, minilm_path, tmp_path):
         ([], b"a\n\nb\n \n", "line 2, 4: blank"),
         (["a", ""], b"", "TEXT 2: blank"),
         ([], b"ok\n" * 600 + b"\x01\x02\n", "line 601: nothing to embed"),
-        ([], b"ok\n" + b"word " * 600 + b"\n", "line 2 (602 tokens): over the model's limit of 512"),
+        (
+            [],
+            b"ok\n" + b"word " * 600 + b"\n",
+            "line 2 (602 tokens): over the model's limit of 512",
+        ),
         ([], b"caf\xe9\n", "line 1 is not UTF-8"),
         (["--file", "missing.txt"], b"", "cannot read 'missing.txt'"),
         (["a", "-o", "no/such/out"], b"", "cannot write 'no/such/out'"),
@@ -115,7 +117,7 @@ def test_a_model_that_is_not_there_is_named(run, model, status, words):
 
 def test_what_fails_leaves_no_file(run, minilm_path, tmp_path):
     target = tmp_path / "out.jsonl"
-    stdin = b"ok\n" * 2000 + b"\n"
+    stdin = b"ok\n" * 1100 + b"\n"
     outcome = run("embed", minilm_path, "--format", "jsonl", "-o", target, stdin=stdin)
     assert outcome.status == 2
     assert os.listdir(tmp_path) == []

@@ -41,9 +41,9 @@ def test_equal_lines_keep_their_order_and_more_than_there_are_is_all(run, minilm
 
 
 def test_lines_of_many_blocks_keep_their_numbers(run, minilm_path):
-    stdin = b"".join(b"row %d\n" % n for n in range(1, 2001)) + b"a sleeping cat\n"
+    stdin = b"".join(b"row %d\n" % n for n in range(1, 1101)) + b"a sleeping cat\n"
     outcome = run("similar", minilm_path, "a cat asleep", "--top", "1", stdin=stdin)
-    assert outcome.out.split(maxsplit=1)[1] == "2001  a sleeping cat\n"
+    assert outcome.out.split(maxsplit=1)[1] == "1101  a sleeping cat\n"
 
 
 def test_nothing_to_look_in_gives_nothing(run, minilm_path):
