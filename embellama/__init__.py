@@ -5,32 +5,39 @@
 >>> info = engine.load_model("minilm")
 >>> engine.embed("minilm", "Hello, world!").shape
 (384,)
+
+Names are imported when they are first used, so that importing the package, which every command
+of the command line does, takes no time.
 """
 
-from embellama.config import EngineConfig, ModelConfig
-from embellama.engine import EmbeddingEngine
-from embellama.errors import (
-    BatchError,
-    ConfigurationError,
-    ContextError,
-    ConversionError,
-    DecodeError,
-    DownloadError,
-    EmbeddingGenerationError,
-    EmbellamaError,
-    EmptyInputError,
-    GGUFFormatError,
-    InputTooLongError,
-    InvalidInputError,
-    InvalidInputTypeError,
-    MissingDependencyError,
-    ModelError,
-    ModelLoadError,
-    ModelNotFoundError,
-    OverloadedError,
-)
-from embellama.gguf import GGUFMetadata, read_metadata
-from embellama.model_info import ModelInfo
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embellama.config import EngineConfig, ModelConfig
+    from embellama.engine import EmbeddingEngine
+    from embellama.errors import (
+        BatchError,
+        ConfigurationError,
+        ContextError,
+        ConversionError,
+        DecodeError,
+        DownloadError,
+        EmbeddingGenerationError,
+        EmbellamaError,
+        EmptyInputError,
+        GGUFFormatError,
+        InputTooLongError,
+        InvalidInputError,
+        InvalidInputTypeError,
+        MissingDependencyError,
+        ModelError,
+        ModelLoadError,
+        ModelNotFoundError,
+        OverloadedError,
+    )
+    from embellama.gguf import GGUFMetadata, read_metadata
+    from embellama.model_info import ModelInfo
 
 __version__ = "0.1.0"
 
@@ -61,3 +68,25 @@ __all__ = [
     "__version__",
     "read_metadata",
 ]
+
+_HOMES = {
+    "EmbeddingEngine": "engine",
+    "EngineConfig": "config",
+    "GGUFMetadata": "gguf",
+    "ModelConfig": "config",
+    "ModelInfo": "model_info",
+    "read_metadata": "gguf",
+}
+"""Modules of the public names; all others are errors."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,6 +18,9 @@ from embellama.types import FloatArray, IntArray
 WINDOW = 512
 """Texts that are sorted and packed together; while they compute, the next ones are tokenized."""
 
+FIRST_WINDOW = 64
+"""Texts of a stream's first window, so that its first vectors come early; then it doubles."""
+
 _ROWS_PER_TASK = 4096
 """Rows one thread post-processes at a time."""
 
@@ -78,23 +81,24 @@ def embed_many(
 
 
 def embed_iterable(
-    model: LoadedModel, texts: Iterable[str], *, n_jobs: int, window: int = WINDOW
+    model: LoadedModel, texts: Iterable[str], *, n_jobs: int
 ) -> Iterator[FloatArray]:
-    """Embed an iterable, holding no more than two windows of it.
+    """Embed an iterable, holding no more than two windows of it; the first ones are small.
 
     Yields:
         float32 (n_embd,) vectors in the order of the texts.
     """
 
     def windows() -> Iterator[list[IntArray]]:
-        source, start = iter(texts), 0
-        while batch := list(islice(source, window)):
+        source, start, size = iter(texts), 0, FIRST_WINDOW
+        while batch := list(islice(source, size)):
             check_texts(batch, first_index=start)
             encoded = encode_suspects(
                 batch, model.tokenizer, limit=model.n_ctx, n_jobs=n_jobs, first_index=start
             )
             yield _encode_window(model, batch, range(len(batch)), encoded, n_jobs)
             start += len(batch)
+            size = min(2 * size, WINDOW)
 
     start = 0
     for rows in _pipelined(model, windows()):

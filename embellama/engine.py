@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
@@ -28,9 +28,6 @@ from embellama.model_info import ModelInfo
 from embellama.progress import reporting
 from embellama.registry import ModelRegistry
 from embellama.types import Backend, FloatArray, IntArray, Overflow
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 DEFAULT_MODEL = "minilm"
 """What the command line and an engine that loads lazily take when nothing is named."""
@@ -237,18 +234,20 @@ class EmbeddingEngine:
 
     def embed_stream(
         self, model: str | None, texts: Iterable[str], *, overflow: Overflow = "error"
-    ) -> Iterator[FloatArray]:
+    ) -> Generator[FloatArray, None, None]:
         """Embed texts as they come, in bounded memory.
 
-        The model is held from the first text to the last, or until the iterator is closed.
+        The model is held from the first vector to the last, or until the iterator is closed: close
+        one that you leave early and keep, or unloading will wait for it.
 
         Args:
             model: A loaded model's name; None means the only or the default one.
-            texts: Any iterable, also an endless one. It is read up to 1,024 texts ahead.
+            texts: Any iterable, also an endless one. It is read ahead, at first by up to 192
+                texts and later by up to 1,024.
             overflow: What happens to a text over the limit: ``"error"`` raises when it is reached.
 
-        Yields:
-            float32 (n_embd,), one for each text, in order.
+        Returns:
+            An iterator of float32 (n_embd,), one for each text, in order.
 
         Raises:
             InvalidInputError: A window of texts has offending ones; all of them are named by

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from embellama import EmbeddingEngine, ModelConfig
 from embellama.hub.convert import convert_folder
@@ -29,9 +31,11 @@ _VARIABLES = (
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for variable in _VARIABLES:
         monkeypatch.delenv(f"EMBELLAMA_{variable}", raising=False)
+    yield
+    structlog.reset_defaults()  # capture_logs leaves it configured, and events would be printed
 
 
 def model_file(file_type: str) -> Path:

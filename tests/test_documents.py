@@ -88,6 +88,18 @@ def test_commands_and_their_options_exist(line):
             command = children[word]
 
 
+def test_modules_to_run_are_there():
+    modules = {
+        name
+        for path in DOCUMENTS
+        for name in re.findall(r"python -m ((?:benches|tests|embellama)[\w.]*)", text_of(path))
+    }
+    assert modules
+    paths = {name: ROOT / name.replace(".", "/") for name in modules}
+    run = {name: path / "__main__.py" if path.is_dir() else path for name, path in paths.items()}
+    assert [name for name, path in run.items() if not path.with_suffix(".py").exists()] == []
+
+
 def test_the_tools_of_the_two_commands_are_in_the_extras():
     sections = text_of(ROOT / "pyproject.toml")
     for tool in ("pytest-cov", "pdoc", "ruff", "mypy", "pip-audit", "pre-commit"):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -80,7 +80,7 @@ def embedded(
     """Give the vectors of the texts; complaints name the texts as the user counts them."""
     from tqdm import tqdm  # noqa: PLC0415
 
-    vectors = cast("Generator[FloatArray, None, None]", engine.embed_stream(model, texts))
+    vectors = engine.embed_stream(model, texts)
     bar = tqdm(
         vectors,
         total=texts.total,

@@ -163,6 +163,8 @@ def numbered_lines(stream: Iterable[bytes], *, skip_blank: bool) -> Iterator[tup
             raise _blank_error("line", blank)
         yield from ((number, text) for number, text in texts if text.strip())
         first += len(block)
+        if len(block) < _BLOCK:  # a terminal that has ended would be read again
+            return
 
 
 def _decoded(raw: bytes, number: int) -> str:

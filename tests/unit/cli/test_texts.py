@@ -52,6 +52,16 @@ def test_lines_are_read_a_block_at_a_time():
     assert [next(source)[0] for _ in range(2000)][-1] == 2000
 
 
+def test_a_terminal_is_not_read_again_behind_its_end():
+    class Terminal:
+        reads = iter([b"typed\n", b""])
+
+        def __iter__(self):
+            return iter(lambda: next(self.reads), b"")
+
+    assert list(numbered_lines(Terminal(), skip_blank=False)) == [(1, "typed")]
+
+
 def given(n, *, kind="line"):
     texts = Texts([(10 * i, f"t{i}") for i in range(1, n + 1)], kind=kind, total=n)
     assert len(list(texts)) == n

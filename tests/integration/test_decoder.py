@@ -1,0 +1,55 @@
+"""A model made to generate text: it embeds, with a warning, and a long context costs no memory."""
+
+import numpy as np
+import pytest
+
+from embellama import EmbeddingEngine, ModelConfig
+from tests.tiny_decoder import N_CTX, N_EMBD, write_decoder
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_decoder(tmp_path_factory.mktemp("decoder") / "decoder.gguf")
+
+
+def test_it_pools_the_last_token_and_warns(path):
+    with EmbeddingEngine() as engine:
+        info = engine.load_model(path, name="d")
+        assert (info.pooling_type, info.pooling_source) == ("last", "architecture")
+        assert any("made to generate text" in warning for warning in info.warnings)
+        assert any("set pooling_type" in warning for warning in info.warnings)
+        assert engine.embed("d", "ab c").shape == (N_EMBD,)
+
+
+def test_explicit_pooling_is_not_doubted(path):
+    with EmbeddingEngine() as engine:
+        info = engine.load_model(path, name="d", config=ModelConfig(pooling_type="mean"))
+        assert (info.pooling_type, info.pooling_source) == ("mean", "explicit")
+        assert not any("set pooling_type" in warning for warning in info.warnings)
+
+
+def test_batch_equals_single_although_a_cache_is_kept_between_calls(path):
+    texts = ["a", "ab c", "c c c a b", "b a", "ab ab ab ab c"] * 6
+    with EmbeddingEngine() as engine:
+        engine.load_model(path, name="d", config=ModelConfig(max_batch_tokens=40))
+        batch = engine.embed_batch("d", texts)
+        single = np.stack([engine.embed("d", text) for text in texts])
+    np.testing.assert_allclose(batch, single, atol=5e-4)
+    assert np.abs(batch[0] - batch[1]).max() > 1e-3
+
+
+def test_a_rotary_model_may_go_beyond_its_training_with_a_warning(path):
+    with EmbeddingEngine() as engine:
+        info = engine.load_model(path, name="d", config=ModelConfig(n_ctx=2 * N_CTX))
+        assert info.n_ctx == 2 * N_CTX
+        assert any(f"beyond the {N_CTX} positions" in warning for warning in info.warnings)
+        assert engine.embed("d", "a " * 100).shape == (N_EMBD,)
+
+
+def test_the_trailing_eos_is_there_where_the_file_asks_for_it(tmp_path):
+    path = write_decoder(tmp_path / "eos.gguf", add_eos=True)
+    with EmbeddingEngine() as engine:
+        engine.load_model(path, name="d")
+        ids = engine.tokenize("d", "ab c")
+        assert (ids[0], ids[-1]) == (1, 2)
+        assert 2 not in engine.tokenize("d", "ab c </s>")[:-1]
