@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -79,6 +79,7 @@ class EmbeddingEngine:
         name: str | None = None,
         config: ModelConfig | None = None,
         on_step: Callable[[str], None] | None = None,
+        progress: bool = False,
     ) -> ModelInfo:
         """Load a model, fetching it first where it is not stored.
 
@@ -89,6 +90,7 @@ class EmbeddingEngine:
                 already under this name is replaced once the new one is ready.
             config: Its settings.
             on_step: Told in a sentence what is being done, for downloads and conversions.
+            progress: Draw a bar on standard error while bytes are fetched.
 
         Returns:
             What was loaded.
@@ -103,10 +105,11 @@ class EmbeddingEngine:
         self._check_usable()
         config = config if config is not None else ModelConfig()
         resolved = resolve_model(
-            parse_reference(model),
+            model,
             cache_path=self._config.cache_path,
             offline=self._config.offline,
             progress=on_step,
+            progress_bar=progress,
         )
         name = name or config.model_name or resolved.name
         loaded = self._registry.load(
@@ -115,7 +118,7 @@ class EmbeddingEngine:
             lambda: open_model(
                 resolved, name=name, config=config, backend=self._backend, reference=str(model)
             ),
-            n_bytes=resolved.path.stat().st_size,
+            n_bytes=resolved.size_bytes,
         )
         return loaded.info
 
@@ -283,9 +286,16 @@ class EmbeddingEngine:
     def _use(self, model: str | None) -> Iterator[LoadedModel]:
         self._check_usable()
         name = self._default_name() if model is None else model
-        if self._config.lazy and not self._registry.has(name):
-            self._load_lazily(name)
-        with self._registry.lease(name) as loaded:
+        with ExitStack() as stack:
+            while True:
+                try:
+                    loaded = stack.enter_context(self._registry.lease(name))
+                    break
+                except ModelNotFoundError:
+                    if not self._config.lazy:
+                        raise
+                # once more if another thread's load evicts it before it is leased
+                self._load_lazily(name)
             yield loaded
 
     def _default_name(self) -> str:

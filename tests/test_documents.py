@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import typer.main
 
-import embellama
 from embellama import EmbeddingEngine, EngineConfig, ModelConfig
 from embellama.cli import app
+from embellama.config import CONFIG_FILE_VARIABLE
 from embellama.model_info import ModelInfo
 
 ROOT = Path(__file__).parents[1]
@@ -136,7 +136,7 @@ def test_every_variable_is_in_the_readme():
     variables = {*EngineConfig.environment_variables.values()}
     variables |= {
         *ModelConfig.environment_variables.values(),
-        embellama.config.CONFIG_FILE_VARIABLE,
+        CONFIG_FILE_VARIABLE,
     }
     assert [name for name in sorted(variables) if f"`{name}`" not in text_of(README)] == []
 

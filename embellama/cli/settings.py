@@ -87,9 +87,13 @@ def loaded(settings: Settings, model: str) -> Iterator[tuple[EmbeddingEngine, Mo
     from embellama.engine import EmbeddingEngine  # noqa: PLC0415
 
     config = settings.model_config(model)
-    resolve(settings, model)  # first, for the bars that an engine does not draw
     with EmbeddingEngine(settings.engine_config()) as engine:
-        info = engine.load_model(config.model_path or model, config=config, on_step=say_step)
+        info = engine.load_model(
+            config.model_path or model,
+            config=config,
+            on_step=say_step,
+            progress=is_terminal(sys.stderr),
+        )
         for warning in info.warnings:
             say(f"warning: {warning}")
         yield engine, info

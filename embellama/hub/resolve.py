@@ -51,6 +51,12 @@ class ResolvedModel:
     entry: CatalogEntry | None = None
     file_type: str | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all parts."""
+        names = split_parts(self.path.name)
+        return sum(self.path.with_name(name).stat().st_size for name in names)
+
 
 def resolve_model(
     reference: str | Path | Reference,

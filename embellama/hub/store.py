@@ -27,8 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import huggingface_hub
 import platformdirs
+from huggingface_hub import constants
 
 from embellama.errors import DownloadError, ModelNotFoundError
 from embellama.hub.catalog import find
@@ -92,7 +92,7 @@ def hub_cache_directory() -> Path:
             return Path(os.path.expandvars(value)).expanduser().absolute()
     if value := os.environ.get(HUB_CACHE_VARIABLE, "").strip():
         return Path(os.path.expandvars(value)).expanduser().absolute() / "hub"
-    return Path(huggingface_hub.constants.HF_HUB_CACHE)
+    return Path(constants.HF_HUB_CACHE)
 
 
 @contextmanager

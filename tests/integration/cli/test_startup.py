@@ -48,3 +48,16 @@ def test_help_does_without_the_native_library():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["models", "cache list", "cache path", "info minilm"])
+def test_a_listing_works_as_the_first_thing_a_process_does(command, tmp_path):
+    """What another command has imported before must not be what makes it work."""
+    done = subprocess.run(
+        [sys.executable, "-m", "embellama", "--cache-path", str(tmp_path), *command.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or "nothing is stored" in done.stderr
