@@ -24,6 +24,16 @@ FIRST_WINDOW = 64
 _ROWS_PER_TASK = 4096
 """Rows one thread post-processes at a time."""
 
+BATCH_TOLERANCE = {"F32": 5e-4, "F16": 5e-4, "BF16": 2e-3}
+"""Most by which a component differs between a text alone and packed with others, by file type.
+
+The order of sums changes with what else is in the micro-batch. Other types:
+`BATCH_TOLERANCE_QUANTIZED`. Source: tests/integration/test_batch_equals_single.py.
+"""
+
+BATCH_TOLERANCE_QUANTIZED = 1e-2
+"""As above for quantized types, whose kernels round the activations too."""
+
 OnProgress = Callable[[int, int], None]
 
 

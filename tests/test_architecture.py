@@ -156,8 +156,7 @@ def test_every_import_is_declared_or_has_a_home():
     used = {name.split(".")[0] for tree in TREES.values() for name, _ in imported_names(tree)}
     used -= {"embellama", *sys.stdlib_module_names}
     assert used - declared == optional
-    # rich colours typer's messages, psutil weighs the process in tests and benches
-    assert declared - used <= {"rich", "psutil"}
+    assert declared <= used
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())

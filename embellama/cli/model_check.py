@@ -12,17 +12,13 @@ from embellama.cli.findings import Finding, failure, note, ok
 from embellama.cli.info import where_it_runs
 from embellama.cli.settings import Settings, loaded, resolve
 from embellama.cli.tables import in_units, tensor_summary
+from embellama.embedding import BATCH_TOLERANCE, BATCH_TOLERANCE_QUANTIZED
 from embellama.engine import EmbeddingEngine
 from embellama.errors import EmbellamaError
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.resolve import ResolvedModel
 from embellama.model_info import ModelInfo
 from embellama.types import FloatArray
-
-BATCH_TOLERANCE = 2e-3
-"""Most that a component may differ between a text alone and packed with others.
-
-BF16 comes to 6e-4, measured with all-MiniLM-L6-v2; a fault in the packing is far above."""
 
 NORM_TOLERANCE = 1e-5
 
@@ -80,7 +76,9 @@ def _check_loaded(
     yield from check_special_tokens(ids, metadata, last_pooling=info.pooling_type == "last")
     singles = np.stack([engine.embed(info.name, text) for text in TEXTS])
     batch = engine.embed_batch(info.name, TEXTS)
-    yield from check_vectors(singles, batch, normalized=info.normalization == "l2")
+    yield from check_vectors(
+        singles, batch, file_type=info.file_type, normalized=info.normalization == "l2"
+    )
     yield _measured(engine, info)
 
 
@@ -113,13 +111,14 @@ def check_special_tokens(
 
 
 def check_vectors(
-    singles: FloatArray, batch: FloatArray, *, normalized: bool = True
+    singles: FloatArray, batch: FloatArray, *, file_type: str, normalized: bool = True
 ) -> Iterator[Finding]:
     """Check the vectors of `TEXTS`, made one at a time and together.
 
     Args:
         singles: float32 (n_texts, n_embd), each text alone.
         batch: float32 (n_texts, n_embd), packed together.
+        file_type: The model's, which says how much the two may differ.
         normalized: Whether they should be of length 1.
     """
     norms = np.linalg.norm(singles, axis=1)
@@ -130,10 +129,11 @@ def check_vectors(
         yield ok(f"vectors: {singles.shape[1]} dimensions, length {norms.min():.6f}")
     unit = singles / norms[:, None]
     difference = float(np.abs(unit - batch / np.linalg.norm(batch, axis=1)[:, None]).max())
-    found = failure if difference > BATCH_TOLERANCE else ok
+    allowed = BATCH_TOLERANCE.get(file_type, BATCH_TOLERANCE_QUANTIZED)
+    found = failure if difference > allowed else ok
     yield found(
         f"batch against single: components differ by {difference:.1e} at most "
-        f"(allowed: {BATCH_TOLERANCE:.0e})"
+        f"(allowed: {allowed:.0e})"
     )
     same, other = float(unit[0] @ unit[1]), float(unit[0] @ unit[2])
     verdict = ok if same > other else failure

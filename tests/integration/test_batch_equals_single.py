@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from embellama import EmbeddingEngine, ModelConfig
+from embellama.embedding import BATCH_TOLERANCE, BATCH_TOLERANCE_QUANTIZED
 from tests.conftest import QUIET, model_file
 from tests.reference_texts import SENTENCES
 
-TOLERANCE = {"F32": 5e-4, "F16": 5e-4, "BF16": 2e-3, "Q8_0": 1e-2}
-"""Most that a component may differ; stated in README and docs/tuning.md."""
+TOLERANCE = {**BATCH_TOLERANCE, "Q8_0": BATCH_TOLERANCE_QUANTIZED}
 
 
 def mixed_texts(count: int = 500) -> list[str]:

@@ -74,7 +74,7 @@ def vectors():
 
 
 def levels_of(singles, batch, **options):
-    return [finding.level for finding in check_vectors(singles, batch, **options)]
+    return [finding.level for finding in check_vectors(singles, batch, file_type="F32", **options)]
 
 
 def test_sound_vectors_are_ok():
