@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import joblib
+import psutil
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -16,7 +17,9 @@ R = TypeVar("R")
 
 def available_cores(*, physical: bool = False) -> int:
     """Count the cores this process may use: affinity and container limits respected."""
-    return int(joblib.cpu_count(only_physical_cores=physical))
+    cores = int(joblib.cpu_count())
+    # joblib starts a program to count physical cores, and complains where it cannot
+    return min(cores, psutil.cpu_count(logical=False) or cores) if physical else cores
 
 
 def map_threads(function: Callable[[T], R], items: Sequence[T], *, n_jobs: int) -> list[R]:

@@ -69,8 +69,8 @@ class _LayeredConfig(BaseModel):
         merged = dict(data)
         sources = dict.fromkeys(explicit, "explicit")
         for name, variable in cls.environment_variables.items():
-            if name not in explicit and (value := os.environ.get(variable, "").strip()):
-                merged[name] = value
+            if name not in explicit and _is_set(variable):
+                merged[name] = os.environ[variable].strip()
                 sources[name] = f"environment: {variable}"
         path, document = read_config_file()
         for name, value in cls._file_values(document).items():
@@ -95,6 +95,10 @@ class _LayeredConfig(BaseModel):
 
     def _check_together(self) -> None:
         """Raise ConfigurationError where fields contradict each other."""
+
+
+def _is_set(variable: str) -> bool:
+    return bool(os.environ.get(variable, "").strip())
 
 
 def _describe(cls: type[BaseModel], exc: ValidationError, sources: Mapping[str, str]) -> str:
@@ -202,6 +206,24 @@ class ModelConfig(_LayeredConfig):
                 sources.setdefault(name, sources[other])
         return merged, sources
 
+    @classmethod
+    def _from_layer(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
+        """Build from values that another configuration holds, and keep where they came from."""
+        given = {name: value for name, value in values.items() if value is not None}
+        config = cls(**given)
+        explicit = [name for name, origin in config.sources.items() if origin == "explicit"]
+        config._sources.update({name: origins.get(name, "explicit") for name in explicit})
+        return config
+
+    @classmethod
+    def _from_file(cls, values: Mapping[str, Any], origin: str) -> Self:
+        """Build from a table of the TOML file, over which environment variables win."""
+        won = {name for name, variable in cls.environment_variables.items() if _is_set(variable)}
+        if "n_ctx" in won:
+            won.add("context_size")
+        kept = {name: value for name, value in values.items() if name not in won}
+        return cls._from_layer(kept, dict.fromkeys(cls.model_fields, origin))
+
     def _check_together(self) -> None:
         if self.n_ctx != self.context_size:
             raise ConfigurationError(
@@ -228,6 +250,10 @@ def _with_both_context_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
+_ONE_MODELS_SETTINGS = ("context_size", "n_threads", "use_gpu")
+"""Fields of the engine's short form that mean nothing without its model."""
+
+
 class EngineConfig(_LayeredConfig):
     """Settings of an engine.
 
@@ -241,7 +267,8 @@ class EngineConfig(_LayeredConfig):
         use_gpu: Whether it runs on a GPU.
         models: Models the engine loads by itself.
         lazy: Load a configured or catalogued model when it is first asked for.
-        memory_limit_bytes: Most bytes of weights and contexts together. Idle models make room.
+        memory_limit_bytes: Most bytes of weights, and of the contexts made so far, that a load may
+            leave in memory. Idle models make room.
         n_jobs: Threads that tokenize and post-process. Unset: the cores this process may use.
         unload_timeout_s: How long an unload waits for running work.
         cache_path: Where downloads and conversions are kept. Unset: the user's cache directory.
@@ -251,6 +278,9 @@ class EngineConfig(_LayeredConfig):
     environment_variables = {
         "model_path": "EMBELLAMA_MODEL_PATH",
         "model_name": "EMBELLAMA_MODEL_NAME",
+        "context_size": "EMBELLAMA_CONTEXT_SIZE",
+        "n_threads": "EMBELLAMA_N_THREADS",
+        "use_gpu": "EMBELLAMA_USE_GPU",
         "cache_path": "EMBELLAMA_CACHE_PATH",
     }
 
@@ -271,13 +301,24 @@ class EngineConfig(_LayeredConfig):
     def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:
         return {name: value for name, value in document.items() if name != "model"}
 
+    @classmethod
+    def _layer(cls, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        merged, sources = super()._layer(data)
+        if merged.get("model_path") is None and merged.get("model_name") is None:
+            # variables about one model speak to each of ``models`` by themselves
+            for name in _ONE_MODELS_SETTINGS:
+                if sources.get(name, "").startswith("environment"):
+                    del merged[name], sources[name]
+        origin = sources.get("models", "")
+        if origin.startswith("file") and isinstance(merged["models"], list):
+            merged["models"] = tuple(
+                ModelConfig._from_file(entry, origin) if isinstance(entry, dict) else entry
+                for entry in merged["models"]
+            )
+        return merged, sources
+
     def _check_together(self) -> None:
-        short = {
-            "context_size": self.context_size,
-            "n_threads": self.n_threads,
-            "use_gpu": self.use_gpu,
-        }
-        given = [name for name, value in short.items() if value is not None]
+        given = [name for name in _ONE_MODELS_SETTINGS if getattr(self, name) is not None]
         if given and self.model_path is None and self.model_name is None:
             raise ConfigurationError(
                 f"{', '.join(given)} describe one model: give model_path too, "
@@ -296,5 +337,5 @@ class EngineConfig(_LayeredConfig):
             "n_threads": self.n_threads,
             "use_gpu": self.use_gpu,
         }
-        given = {name: value for name, value in values.items() if value is not None}
-        return (ModelConfig(**given), *self.models)
+        origins = {**self.sources, "n_ctx": self.sources["context_size"]}
+        return (ModelConfig._from_layer(values, origins), *self.models)

@@ -130,6 +130,10 @@ def _encode_window(
     missing = [index for index in positions if index not in encoded]
     fresh = model.tokenizer.encode_many([texts[index] for index in missing], n_jobs=n_jobs)
     found = dict(zip(missing, fresh, strict=True))
+    if (longest := max(map(len, fresh), default=0)) > model.n_ctx:
+        raise EmbeddingGenerationError(
+            f"a text of {longest} tokens was taken for one within {model.n_ctx}; please report this"
+        )
     return [found[index] if index in found else encoded.pop(index) for index in positions]
 
 
@@ -138,23 +142,32 @@ def _pipelined(
     windows: Iterator[list[IntArray]],
     on_rows: Callable[[int], None] = lambda n_rows: None,
 ) -> Iterator[FloatArray]:
-    """Yield the rows of each window; the next window is tokenized and queued meanwhile."""
+    """Yield the rows of each window; the next window is tokenized and queued meanwhile.
+
+    Where a window cannot be had, the rows of those before it come first, and then its error.
+    """
     waiting: list[tuple[int, PendingRows]] = []
-    start = 0
+    start, failure = 0, None
     try:
-        for window in windows:
-            waiting.append((start, model.scheduler.submit(window)))
-            start += len(window)
-            if len(waiting) == 2:
+        while True:
+            try:
+                window = next(windows, None)
+            except Exception as exc:  # noqa: BLE001  # raised below, after the vectors before it
+                window, failure = None, exc
+            if window is not None:
+                waiting.append((start, model.scheduler.submit(window)))
+                start += len(window)
+            while waiting and (window is None or len(waiting) > 1):
                 yield _rows_of(waiting[0], on_rows)
                 del waiting[0]
-        while waiting:
-            yield _rows_of(waiting[0], on_rows)
-            del waiting[0]
+            if window is None:
+                break
     except BaseException:
         for _, pending in waiting:
             pending.cancel()
         raise
+    if failure is not None:
+        raise failure
 
 
 def _rows_of(window: tuple[int, PendingRows], on_rows: Callable[[int], None]) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +15,12 @@ import numpy as np
 from embellama._parallel import available_cores
 from embellama.config import EngineConfig, ModelConfig
 from embellama.embedding import embed_iterable, embed_many, embed_one
-from embellama.errors import ContextError, ModelNotFoundError
+from embellama.errors import (
+    ConfigurationError,
+    ContextError,
+    InvalidInputTypeError,
+    ModelNotFoundError,
+)
 from embellama.hub.reference import (
     CatalogReference,
     FileReference,
@@ -26,7 +32,7 @@ from embellama.inputs import check_not_one_text, check_overflow, check_text, che
 from embellama.loading import LoadedModel, open_model
 from embellama.model_info import ModelInfo
 from embellama.progress import reporting
-from embellama.registry import ModelRegistry
+from embellama.registry import Lease, ModelRegistry
 from embellama.types import Backend, FloatArray, IntArray, Overflow
 
 DEFAULT_MODEL = "minilm"
@@ -61,7 +67,16 @@ class EmbeddingEngine:
         )
         self._configured: dict[str, ModelConfig] = {}
         for model in self._config.all_models:
-            self._configured[_name_of(model)] = model
+            name = _name_of(model)
+            if name in self._configured:
+                raise ConfigurationError(
+                    f"two models are configured under the name {name!r} "
+                    f"({self._configured[name].model_path} and {model.model_path}); "
+                    "give one of them a model_name"
+                )
+            self._configured[name] = model
+        # frees what is loaded when the engine is dropped without close(), and at exit
+        self._finalizer = weakref.finalize(self, self._registry.close)
         if not self._config.lazy:
             try:
                 for name in self._configured:
@@ -88,7 +103,7 @@ class EmbeddingEngine:
                 ``"hf:owner/repo:QUANT"`` or ``"hf:owner/repo@revision/file.gguf"``.
             name: What to call it; the catalogue's name or the file's stem if not given. A model
                 already under this name is replaced once the new one is ready.
-            config: Its settings.
+            config: Its settings; those configured under its name, or the defaults, if not given.
             on_step: Told in a sentence what is being done, for downloads and conversions.
             progress: Draw a bar on standard error while bytes are fetched.
 
@@ -103,7 +118,7 @@ class EmbeddingEngine:
             OverloadedError: The memory limit is taken by models in use.
         """
         self._check_usable()
-        config = config if config is not None else ModelConfig()
+        name = _checked_name(name) if name is not None else None
         resolved = resolve_model(
             model,
             cache_path=self._config.cache_path,
@@ -111,10 +126,12 @@ class EmbeddingEngine:
             progress=on_step,
             progress_bar=progress,
         )
-        name = name or config.model_name or resolved.name
+        name = name or (config.model_name if config is not None else None) or resolved.name
+        config = config or self._configured.get(name) or ModelConfig()
+        settings = config.model_dump_json(exclude={"model_path", "model_name"})
         loaded = self._registry.load(
             name,
-            (resolved.path.resolve(), resolved.path.stat().st_mtime_ns, config.model_dump_json()),
+            (resolved.path.resolve(), resolved.path.stat().st_mtime_ns, settings),
             lambda: open_model(
                 resolved, name=name, config=config, backend=self._backend, reference=str(model)
             ),
@@ -131,6 +148,8 @@ class EmbeddingEngine:
         """
         self._check_usable()
         limit = self._config.unload_timeout_s if timeout_s is None else timeout_s
+        if not isinstance(limit, int | float) or not limit >= 0:
+            raise ConfigurationError(f"timeout_s = {limit!r}; it has to be a number from 0")
         self._registry.unload(name, timeout_s=limit)
 
     def list_models(self) -> list[str]:
@@ -158,15 +177,13 @@ class EmbeddingEngine:
             return loaded.info
 
     def close(self) -> None:
-        """Free every model once its running work is done. May be called again."""
-        if os.getpid() != self._process_id:
-            return  # the parent's models are not ours to free
+        """Free every model, each when its running work is done. May be called again.
+
+        Waits for that work up to ``unload_timeout_s``. A stream left open raises `ContextError` at
+        its next step and holds its model until then. In a forked child this does nothing.
+        """
         self._closed = True
-        for name in self._registry.names():
-            try:
-                self._registry.unload(name, timeout_s=self._config.unload_timeout_s)
-            except ModelNotFoundError:
-                continue  # another thread closed it first
+        self._registry.close(timeout_s=self._config.unload_timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -254,7 +271,7 @@ class EmbeddingEngine:
 
         Raises:
             InvalidInputError: A window of texts has offending ones; all of them are named by
-                their position in the stream, and the texts of earlier windows were yielded.
+                their position in the stream, after the vectors of the windows before.
         """
         check_overflow(overflow)
         check_not_one_text(texts)
@@ -262,8 +279,12 @@ class EmbeddingEngine:
         return self._stream(model, texts)
 
     def _stream(self, model: str | None, texts: Iterable[str]) -> Generator[FloatArray, None, None]:
-        with self._use(model) as loaded:
-            yield from embed_iterable(loaded, texts, n_jobs=self._n_jobs)
+        with self._lease(model) as lease:
+            for vector in embed_iterable(lease.model, texts, n_jobs=self._n_jobs):
+                lease.suspend()
+                yield vector
+                self._check_usable()  # closed or forked while the caller had the vector
+                lease.resume()
 
     def tokenize(
         self, model: str | None, text: str, *, add_special_tokens: bool = True
@@ -284,19 +305,24 @@ class EmbeddingEngine:
 
     @contextmanager
     def _use(self, model: str | None) -> Iterator[LoadedModel]:
+        with self._lease(model) as lease:
+            yield lease.model
+
+    @contextmanager
+    def _lease(self, model: str | None) -> Iterator[Lease[LoadedModel]]:
         self._check_usable()
-        name = self._default_name() if model is None else model
+        name = self._default_name() if model is None else _checked_name(model)
         with ExitStack() as stack:
             while True:
                 try:
-                    loaded = stack.enter_context(self._registry.lease(name))
+                    lease = stack.enter_context(self._registry.lease(name))
                     break
                 except ModelNotFoundError:
                     if not self._config.lazy:
                         raise
                 # once more if another thread's load evicts it before it is leased
                 self._load_lazily(name)
-            yield loaded
+            yield lease
 
     def _default_name(self) -> str:
         names = self._registry.names()
@@ -338,6 +364,12 @@ def _llama_backend() -> Backend:
     from embellama._llama.model import LlamaBackend  # noqa: PLC0415
 
     return LlamaBackend()
+
+
+def _checked_name(name: object) -> str:
+    if isinstance(name, str):
+        return name
+    raise InvalidInputTypeError(f"a loaded model is named by a str, not {type(name).__name__}")
 
 
 def _name_of(config: ModelConfig) -> str:

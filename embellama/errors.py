@@ -184,7 +184,8 @@ class BatchError(EmbellamaError):
     """Some texts of a batch could not be embedded.
 
     Attributes:
-        failed_indices: Positions of the texts without a vector, ascending.
+        failed_indices: Positions of the texts whose inference failed, ascending. The call returns
+            no vectors of the others either.
     """
 
     code = "batch"

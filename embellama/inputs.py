@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from embellama._parallel import map_threads
 from embellama.errors import (
@@ -43,12 +44,14 @@ def check_texts(texts: object, *, first_index: int = 0) -> Sequence[str]:
         InvalidInputTypeError: It is one str, or no sequence, or holds something else than str.
     """
     check_not_one_text(texts)
-    if isinstance(texts, Mapping) or not (hasattr(texts, "__len__") and _iterable(texts)):
+    if not (isinstance(texts, Sequence) or getattr(texts, "ndim", None) == 1):
         raise InvalidInputTypeError(
             f"texts has to be a sequence of str, not {_described(texts)}; "
             "write list(texts), or call embed_stream for an iterator"
         )
-    items: Sequence[Any] = texts if isinstance(texts, list | tuple) else list(texts)  # type: ignore[call-overload]
+    items: Sequence[Any] = (
+        texts if isinstance(texts, list | tuple) else list(cast("Iterable[Any]", texts))
+    )
     wrong = [index for index, item in enumerate(items) if not isinstance(item, str)]
     if wrong:
         named = [f"{first_index + index} is {_described(items[index])}" for index in wrong]
@@ -57,6 +60,11 @@ def check_texts(texts: object, *, first_index: int = 0) -> Sequence[str]:
             indices=[first_index + index for index in wrong],
         )
     return items
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether a text has nothing to see: white space, controls and format characters only."""
+    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def check_not_one_text(texts: object) -> None:
@@ -149,13 +157,15 @@ def encode_suspects(
     """
     suspects = [i for i, text in enumerate(texts) if not tokenizer.surely_fits(text, limit)]
 
-    def encode(index: int) -> IntArray | InvalidInputError:
+    def encode(index: int) -> IntArray | InvalidInputError | None:
+        if is_blank(texts[index]):
+            return None
         try:
             return tokenizer.encode(texts[index])
         except InvalidInputError as exc:
             return exc
 
-    def encode_some(indices: Sequence[int]) -> list[IntArray | InvalidInputError]:
+    def encode_some(indices: Sequence[int]) -> list[IntArray | InvalidInputError | None]:
         return [encode(index) for index in indices]
 
     chunks = [suspects[start : start + 128] for start in range(0, len(suspects), 128)]
@@ -165,7 +175,7 @@ def encode_suspects(
         index = first_index + position
         if isinstance(ids, InvalidInputError):
             faults.unreadable[index] = str(ids)
-        elif len(ids) <= tokenizer.n_special:
+        elif ids is None or len(ids) <= tokenizer.n_special:
             faults.empty.append(index)
         elif len(ids) > limit:
             faults.too_long[index] = len(ids)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from embellama._parallel import available_cores
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError
 from embellama.gguf import GGUFMetadata, read_metadata
+from embellama.hub.catalog import CatalogEntry
 from embellama.hub.resolve import ResolvedModel
 from embellama.logs import log
 from embellama.model_info import ModelInfo
 from embellama.pooling import PoolingDecision, decide_pooling
 from embellama.scheduler import Scheduler
 from embellama.tokenization import Tokenizer
-from embellama.types import Backend, BackendModel, ContextOptions, PoolingType
+from embellama.types import Backend, BackendInfo, BackendModel, ContextOptions, PoolingType
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,16 @@ class LoadedModel:
         return self._info.n_ctx
 
     def close(self) -> None:
-        """Stop the workers and free contexts and weights. Blocks until running work is done."""
+        """Stop the workers and free contexts and weights. Blocks until running work is done.
+
+        On a worker's own thread, where a dropped stream may be collected, another thread does it.
+        """
+        if self.scheduler.runs_this_thread:
+            threading.Thread(target=self._close, name="embellama-closing").start()
+        else:
+            self._close()
+
+    def _close(self) -> None:
         self.scheduler.close()
         self._backend_model.close()
 
@@ -73,7 +82,7 @@ def open_model(
     model = backend.load(metadata, config, pooling.pooling_type)
     clock.mark("weights")
     try:
-        tokenizer = Tokenizer(_vocabulary_of(model), metadata)
+        tokenizer = Tokenizer(model.vocabulary, metadata)
         n_threads = config.n_threads or available_cores(physical=True)
         scheduler = Scheduler(
             model,
@@ -90,16 +99,24 @@ def open_model(
         model.close()
         raise
     clock.mark("tokenizer")
-    info = _describe(metadata, resolved, config, model, pooling)
-    info = replace(
-        info,
+    notes = (*pooling.warnings, *limit_warnings, *_kind_warnings(metadata), *model.info.warnings)
+    info = ModelInfo(
         name=name,
         reference=reference,
         n_ctx=n_ctx,
         n_threads=n_threads,
         n_special_tokens=tokenizer.n_special,
+        pooling_type=pooling.pooling_type,
+        pooling_source=pooling.source,
         load_s=clock.phases(),
-        warnings=(*pooling.warnings, *limit_warnings, *_kind_warnings(metadata), *info.warnings),
+        warnings=notes,
+        config=config,
+        normalization=config.normalization,
+        n_contexts=config.n_contexts,
+        context_bytes=0,
+        **_facts_of_the_file(metadata),
+        **_facts_of_the_row(resolved.entry),
+        **_facts_of_the_backend(model.info),
     )
     for warning in info.warnings:
         log.warning("embellama.model.doubted", model=name, warning=warning)
@@ -120,11 +137,6 @@ class _Clock:
 
     def phases(self) -> dict[str, float]:
         return {**self._phases, "total": self._last - self._start}
-
-
-def _vocabulary_of(model: BackendModel) -> Any:
-    # llama.cpp's own models share their vocabulary; a backend without one would open the file's
-    return model.vocabulary  # type: ignore[attr-defined]
 
 
 def _pooling_for(
@@ -171,49 +183,39 @@ def _kind_warnings(metadata: GGUFMetadata) -> tuple[str, ...]:
     )
 
 
-def _describe(
-    metadata: GGUFMetadata,
-    resolved: ResolvedModel,
-    config: ModelConfig,
-    model: BackendModel,
-    pooling: PoolingDecision,
-) -> ModelInfo:
-    entry, backend = resolved.entry, model.info
-    return ModelInfo(
-        name=resolved.name,
-        reference=str(resolved.path),
-        path=Path(metadata.path),
-        architecture=metadata.architecture,
-        file_type=metadata.file_type,
-        tensor_types=metadata.tensor_types,
-        n_embd=backend.n_embd,
-        n_ctx=metadata.n_ctx_train,
-        n_ctx_train=metadata.n_ctx_train,
-        n_ctx_recommended=entry.n_ctx_recommended if entry else None,
-        n_layer=metadata.n_layer,
-        n_head=metadata.n_head,
-        n_vocab=backend.n_vocab,
-        vocab_kind=metadata.vocab_kind,
-        n_special_tokens=0,
-        causal=metadata.causal,
-        pooling_type=pooling.pooling_type,
-        pooling_source=pooling.source,
-        normalization=config.normalization,
-        prompts=entry.prompts if entry else {},
-        matryoshka_dims=entry.matryoshka_dims if entry else (),
-        license=entry.license if entry else None,
-        device=backend.device,
-        n_layers_offloaded=backend.n_layers_offloaded,
-        n_layers_offloadable=backend.n_layers,
-        n_threads=config.n_threads or 0,
-        n_contexts=config.n_contexts,
-        size_bytes=metadata.size_bytes,
-        weights_bytes=backend.size_bytes,
-        context_bytes=0,
-        load_s={},
-        warnings=backend.warnings,
-        config=config,
-    )
+def _facts_of_the_file(metadata: GGUFMetadata) -> dict[str, Any]:
+    return {
+        "path": metadata.path,
+        "architecture": metadata.architecture,
+        "file_type": metadata.file_type,
+        "tensor_types": metadata.tensor_types,
+        "n_ctx_train": metadata.n_ctx_train,
+        "n_layer": metadata.n_layer,
+        "n_head": metadata.n_head,
+        "vocab_kind": metadata.vocab_kind,
+        "add_bos": metadata.add_bos,
+        "add_eos": metadata.add_eos,
+        "add_sep": metadata.add_sep,
+        "causal": metadata.causal,
+        "size_bytes": metadata.size_bytes,
+    }
 
 
-ModelOpener = Callable[[], LoadedModel]
+def _facts_of_the_row(entry: CatalogEntry | None) -> dict[str, Any]:
+    return {
+        "n_ctx_recommended": entry.n_ctx_recommended if entry else None,
+        "prompts": entry.prompts if entry else {},
+        "matryoshka_dims": entry.matryoshka_dims if entry else (),
+        "license": entry.license if entry else None,
+    }
+
+
+def _facts_of_the_backend(backend: BackendInfo) -> dict[str, Any]:
+    return {
+        "n_embd": backend.n_embd,
+        "n_vocab": backend.n_vocab,
+        "device": backend.device,
+        "n_layers_offloaded": backend.n_layers_offloaded,
+        "n_layers_offloadable": backend.n_layers,
+        "weights_bytes": backend.size_bytes,
+    }

@@ -31,6 +31,9 @@ class ModelInfo:
         n_vocab: Size of the vocabulary.
         vocab_kind: ``"bert"`` (WordPiece), ``"t5"``, ``"gpt2"``, ``"llama"``…
         n_special_tokens: Tokens the model puts around every text.
+        add_bos: Whether a text begins with the bos token; None: llama.cpp's default for the kind.
+        add_eos: Whether it ends with the eos token.
+        add_sep: Whether it ends with the sep token.
         causal: Whether a token sees only those before it; None if the file does not say.
         pooling_type: How token rows become one vector.
         pooling_source: Who said so: explicit, file, catalogue or architecture.
@@ -66,6 +69,9 @@ class ModelInfo:
     n_vocab: int
     vocab_kind: str
     n_special_tokens: int
+    add_bos: bool | None
+    add_eos: bool | None
+    add_sep: bool | None
     causal: bool | None
     pooling_type: PoolingType
     pooling_source: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from embellama.errors import ModelLoadError, ModelNotFoundError, OverloadedError
+from embellama.errors import ContextError, ModelLoadError, ModelNotFoundError, OverloadedError
 from embellama.logs import log
 
 
@@ -39,8 +40,37 @@ class _Entry(Generic[M]):
     model: M
     key: object
     n_leases: int = 0
+    n_suspended: int = 0
     retired: bool = False
     last_used: float = field(default_factory=time.monotonic)
+
+
+class Lease(Generic[M]):
+    """A model that nobody frees meanwhile.
+
+    Attributes:
+        model: The model.
+    """
+
+    def __init__(self, entry: _Entry[M], changed: threading.Condition) -> None:
+        self.model = entry.model
+        self._entry = entry
+        self._changed = changed
+        self.is_suspended = False
+
+    def suspend(self) -> None:
+        """Say that nothing runs until `resume`: closing the registry does not wait for it."""
+        self._set_suspended(True)
+
+    def resume(self) -> None:
+        """Say that work goes on."""
+        self._set_suspended(False)
+
+    def _set_suspended(self, suspended: bool) -> None:
+        with self._changed:
+            self._entry.n_suspended += int(suspended) - int(self.is_suspended)
+            self.is_suspended = suspended
+            self._changed.notify_all()
 
 
 class ModelRegistry(Generic[M]):
@@ -54,21 +84,18 @@ class ModelRegistry(Generic[M]):
         self._limit = memory_limit_bytes
         self._changed = threading.Condition()
         self._entries: dict[str, _Entry[M]] = {}
-        self._loading: set[str] = set()
-        self._reserved: dict[str, int] = {}
+        self._retired: set[_Entry[M]] = set()
+        self._loading: dict[str, int] = {}
+        self._closed = False
+        self._process_id = os.getpid()
 
     def names(self) -> list[str]:
         """List the loaded names in the order of loading."""
         with self._changed:
             return list(self._entries)
 
-    def has(self, name: str) -> bool:
-        """Tell whether a model of this name is loaded."""
-        with self._changed:
-            return name in self._entries
-
     @contextmanager
-    def lease(self, name: str) -> Iterator[M]:
+    def lease(self, name: str) -> Iterator[Lease[M]]:
         """Hold a model so that nobody frees it meanwhile.
 
         Raises:
@@ -80,25 +107,30 @@ class ModelRegistry(Generic[M]):
                 raise ModelNotFoundError(_unknown(name, list(self._entries)))
             entry.n_leases += 1
             entry.last_used = time.monotonic()
+        lease = Lease(entry, self._changed)
         try:
-            yield entry.model
+            yield lease
         finally:
-            self._give_back(entry)
+            self._give_back(lease, entry)
 
-    def _give_back(self, entry: _Entry[M]) -> None:
+    def _give_back(self, lease: Lease[M], entry: _Entry[M]) -> None:
+        if os.getpid() != self._process_id:
+            return  # a forked child has neither the workers nor a lock it can trust
         with self._changed:
             entry.n_leases -= 1
+            entry.n_suspended -= int(lease.is_suspended)
             entry.last_used = time.monotonic()
             ends = entry.retired and entry.n_leases == 0
             self._changed.notify_all()
         if ends:
-            entry.model.close()
+            self._free(entry)
 
     def load(self, name: str, key: object, open_model: Callable[[], M], *, n_bytes: int) -> M:
         """Put a model under a name, opening it once however many threads ask.
 
         The same key under the same name is answered with what is there. Another key swaps: new
-        work goes to the new model at once, and the old one is freed when its work is done.
+        work goes to the new model at once, and the old one is freed when its work is done. Under a
+        memory limit without room for both, the old one is freed first.
 
         Args:
             name: The name.
@@ -109,6 +141,7 @@ class ModelRegistry(Generic[M]):
         Raises:
             ModelLoadError: It can never fit into the memory limit.
             OverloadedError: It does not fit beside the models in use.
+            ContextError: The registry was closed meanwhile.
         """
         with self._changed:
             while name in self._loading:
@@ -118,30 +151,43 @@ class ModelRegistry(Generic[M]):
                 entry.last_used = time.monotonic()
                 return entry.model
             evicted = self._make_room(name, n_bytes)
-            self._loading.add(name)
-            self._reserved[name] = n_bytes
-        old: _Entry[M] | None = None
+            self._loading[name] = n_bytes
         try:
             for other in evicted:
-                other.model.close()
+                self._free(other)
             model = open_model()
-            with self._changed:
-                old = self._entries.pop(name, None)
-                self._entries[name] = _Entry(model, key)
-                idle = old is not None and self._retire(old)
+            idle = self._publish(name, _Entry(model, key))
         finally:
             with self._changed:
-                self._loading.discard(name)
-                self._reserved.pop(name, None)
+                del self._loading[name]
                 self._changed.notify_all()
-        if old is not None and idle:
-            old.model.close()
+        if idle is not None:
+            self._free(idle)
         return model
 
+    def _publish(self, name: str, entry: _Entry[M]) -> _Entry[M] | None:
+        """Put the entry under the name; return the old one if the caller has to free it."""
+        with self._changed:
+            if not self._closed:
+                old = self._entries.pop(name, None)
+                self._entries[name] = entry
+                return old if old is not None and self._retire(old) else None
+        entry.model.close()
+        raise ContextError(f"the engine was closed while {name!r} was being loaded")
+
     def _retire(self, entry: _Entry[M]) -> bool:
-        """Give no new lease of it; True if it is idle and the caller has to close it."""
+        """Give no new lease of it; True if it is idle and the caller has to free it."""
         entry.retired = True
+        self._retired.add(entry)
         return entry.n_leases == 0
+
+    def _free(self, entry: _Entry[M]) -> None:
+        try:
+            entry.model.close()
+        finally:
+            with self._changed:
+                self._retired.discard(entry)
+                self._changed.notify_all()
 
     def _make_room(self, name: str, n_bytes: int) -> list[_Entry[M]]:
         """Take idle models out, least recently used first, until the new one fits."""
@@ -152,11 +198,11 @@ class ModelRegistry(Generic[M]):
                 f"{name!r} needs about {n_bytes:,} bytes and the memory limit is {self._limit:,}; "
                 "raise memory_limit_bytes or choose a smaller file type"
             )
-        taken = sum(e.model.memory_bytes for e in self._entries.values())
-        taken += sum(self._reserved.values())
+        alive = (*self._entries.values(), *self._retired)
+        taken = sum(entry.model.memory_bytes for entry in alive) + sum(self._loading.values())
         idle = sorted(
             (item for item in self._entries.items() if item[1].n_leases == 0),
-            key=lambda item: item[1].last_used,
+            key=lambda item: (item[0] == name, item[1].last_used),
         )
         chosen: list[str] = []
         for other, entry in idle:
@@ -188,21 +234,52 @@ class ModelRegistry(Generic[M]):
             entry = self._entries.pop(name, None)
             if entry is None:
                 raise ModelNotFoundError(_unknown(name, list(self._entries)))
-            deadline = time.monotonic() + timeout_s
-            while entry.n_leases and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
+            self._retired.add(entry)  # counted while it is waited for
+            try:
+                self._wait(lambda: entry.n_leases == 0, timeout_s)
+            except BaseException:
+                self._keep(name, entry)
+                raise
             if entry.n_leases:
-                if name not in self._entries and name not in self._loading:
-                    self._entries[name] = entry
-                else:  # another model took the name meanwhile
-                    self._retire(entry)
+                self._keep(name, entry)
                 raise OverloadedError(
                     f"{name!r} is still in use by {entry.n_leases} call(s) after {timeout_s:g} s; "
-                    "unload it later or with a longer unload_timeout_s"
+                    "unload it later or with a longer time-out"
                 )
             self._retire(entry)
-        entry.model.close()
+        self._free(entry)
         log.info("embellama.model.unloaded", model=name)
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
+        self._changed.wait_for(done, min(timeout_s, threading.TIMEOUT_MAX))
+
+    def _keep(self, name: str, entry: _Entry[M]) -> None:
+        """Put back what could not be unloaded, unless another model has the name by now."""
+        if name in self._entries or name in self._loading or self._closed:
+            self._retire(entry)
+        else:
+            self._retired.discard(entry)
+            self._entries[name] = entry
+
+    def close(self, *, timeout_s: float = 0.0) -> None:
+        """Free every model, each when its running work is done. May be called again.
+
+        Waits for that work up to the time-out, but not for suspended leases: their models are
+        freed when they end. Nothing can be loaded any more.
+        """
+        if os.getpid() != self._process_id:
+            return  # the parent's models are not a forked child's to free
+        with self._changed:
+            self._closed = True
+            entries = list(self._entries.values())
+            self._entries.clear()
+            idle = [entry for entry in entries if self._retire(entry)]
+        for entry in idle:
+            self._free(entry)
+        with self._changed:
+            self._wait(
+                lambda: all(entry.n_leases <= entry.n_suspended for entry in entries), timeout_s
+            )
 
 
 def _unknown(name: str, loaded: list[str]) -> str:

@@ -100,7 +100,7 @@ class Scheduler:
         ]
 
     def _note_context(self, context: BackendContext) -> None:
-        self._contexts[threading.current_thread().name] = int(getattr(context, "size_bytes", 0))
+        self._contexts[threading.current_thread().name] = context.size_bytes
 
     @property
     def context_bytes(self) -> int:
@@ -126,6 +126,11 @@ class Scheduler:
                 self._jobs.put(job)
         pairs = [(indices, job.rows) for indices, job in zip(plan, jobs, strict=True)]
         return PendingRows(pairs, len(sequences))
+
+    @property
+    def runs_this_thread(self) -> bool:
+        """Whether the caller runs on one of the workers' threads."""
+        return any(worker.is_this_thread for worker in self._workers)
 
     def close(self) -> None:
         """Fail what no worker has begun, and wait for the rest. May be called again."""

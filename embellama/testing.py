@@ -50,6 +50,7 @@ class FakeContext:
     def __init__(self, model: FakeModel, options: ContextOptions) -> None:
         self.options = options
         self.closed = False
+        self.size_bytes = 16 * options.n_tokens
         self.batches: list[MicroBatch] = []
         self.thread = threading.current_thread()
         self._model = model

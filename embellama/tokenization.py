@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from embellama._parallel import map_threads
 from embellama.gguf import GGUFMetadata
-from embellama.types import IntArray
+from embellama.types import IntArray, Vocabulary
 from embellama.wordpiece import WordPieceNormalizer
 
 _TEXTS_PER_TASK = 128
 """Texts one thread takes at a time: enough to pay for handing them over."""
-
-
-class VocabularyLike(Protocol):
-    """What a tokenizer needs of a vocabulary."""
-
-    def tokenize(self, text: str, *, add_special: bool = True) -> IntArray:
-        """Return int32 (n_tokens,) ids of a text; special tokens inside it are text."""
-        ...
 
 
 def _unchanged(text: str) -> str:
@@ -41,9 +32,10 @@ def normalizer_for(metadata: GGUFMetadata) -> Callable[[str], str]:
 class Tokenizer:
     """Turns texts into the ids of one model. Safe to use from any thread."""
 
-    def __init__(self, vocabulary: VocabularyLike, metadata: GGUFMetadata) -> None:
+    def __init__(self, vocabulary: Vocabulary, metadata: GGUFMetadata) -> None:
         self._vocabulary = vocabulary
         self._normalize = normalizer_for(metadata)
+        self._is_wordpiece = metadata.vocab_kind == "bert"
         self.n_special = len(self.encode(""))
 
     def encode(self, text: str, *, add_special: bool = True) -> IntArray:
@@ -70,11 +62,13 @@ class Tokenizer:
     def surely_fits(self, text: str, limit: int) -> bool:
         """Tell without tokenizing that a text has a token of its own and stays in the limit.
 
-        Every token covers at least one byte, and of ASCII every visible character is in some
-        token. False means unknown.
+        Every token of WordPiece covers at least one byte, and of ASCII every visible character is
+        in some token. Other vocabularies add tokens of their own, such as a word's beginning.
+        False means unknown.
         """
         return (
-            text.isascii()
+            self._is_wordpiece
+            and text.isascii()
             and len(text) + self.n_special <= limit
             and text.isprintable()
             and not text.isspace()

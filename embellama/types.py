@@ -94,8 +94,21 @@ class ContextOptions:
     n_threads: int
 
 
+class Vocabulary(Protocol):
+    """Text to token ids. Safe to use from any thread."""
+
+    def tokenize(self, text: str, *, add_special: bool = True) -> IntArray:
+        """Return int32 (n_tokens,) ids of a text; special tokens inside it are text."""
+        ...
+
+
 class BackendContext(Protocol):
     """The buffers of one forward pass at a time. Owned by one thread."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the buffers."""
+        ...
 
     def run(self, batch: MicroBatch) -> FloatArray:
         """Compute a micro-batch.
@@ -119,6 +132,11 @@ class BackendModel(Protocol):
         """What the loaded model says about itself."""
         ...
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The file's vocabulary; lives as long as the model."""
+        ...
+
     def create_context(self, options: ContextOptions) -> BackendContext:
         """Make a context of a size. Called from the thread that will own it."""
         ...
@@ -129,7 +147,7 @@ class BackendModel(Protocol):
 
 
 class Backend(Protocol):
-    """What can run a GGUF. Tokenization is not its concern."""
+    """What can run a GGUF. It lends the file's vocabulary; tokenization is not its concern."""
 
     def load(
         self, metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType

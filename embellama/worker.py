@@ -47,7 +47,8 @@ class InferenceWorker:
         self._model = model
         self._jobs = jobs
         self._options = options
-        self._capacity = min(n_tokens_at_start, options.n_tokens)
+        self._n_tokens_at_start = min(n_tokens_at_start, options.n_tokens)
+        self._capacity = 0
         self._context: BackendContext | None = None
         self._on_context = on_context
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -56,6 +57,11 @@ class InferenceWorker:
     def join(self) -> None:
         """Wait until the worker has taken its ``None``, finished, and freed its context."""
         self._thread.join()
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the caller runs on the worker's own thread."""
+        return threading.current_thread() is self._thread
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -68,30 +74,36 @@ class InferenceWorker:
         try:
             rows = self._context_for(job.batch.n_tokens).run(job.batch)
         except BaseException as exc:  # noqa: BLE001  # whatever it is, the caller is waiting for it
+            job.rows.set_exception(_as_ours(exc))
             self._drop_context()
             log.warning("embellama.microbatch.failed", n_tokens=job.batch.n_tokens, error=repr(exc))
-            job.rows.set_exception(_as_ours(exc))
         else:
             job.rows.set_result(rows)
 
     def _context_for(self, n_tokens: int) -> BackendContext:
         if self._context is None or n_tokens > self._capacity:
             self._drop_context()
-            while self._capacity < min(n_tokens, self._options.n_tokens):
-                self._capacity = min(2 * self._capacity, self._options.n_tokens)
+            capacity = self._n_tokens_at_start
+            while capacity < min(n_tokens, self._options.n_tokens):
+                capacity = min(2 * capacity, self._options.n_tokens)
             options = ContextOptions(
-                n_tokens=self._capacity,
+                n_tokens=capacity,
                 n_sequences=self._options.n_sequences,
                 n_threads=self._options.n_threads,
             )
             self._context = self._model.create_context(options)
+            self._capacity = capacity
             self._on_context(self._context)
         return self._context
 
     def _drop_context(self) -> None:
         context, self._context = self._context, None
-        if context is not None:
+        if context is None:
+            return
+        try:
             context.close()
+        except Exception as exc:  # noqa: BLE001  # the worker has other callers to serve
+            log.warning("embellama.context.leaked", error=repr(exc))
 
 
 def _as_ours(exc: BaseException) -> EmbellamaError:

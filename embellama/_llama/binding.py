@@ -82,7 +82,8 @@ class LogLines:
     def relevant(self, limit: int = 4) -> tuple[str, ...]:
         """Return the last lines that speak of an error, or else just the last ones."""
         wanted = re.compile(r"error|fail|invalid|missing|unknown|unable|not supported", re.I)
-        telling = [line for line in self.lines if wanted.search(line)]
+        listing = re.compile(r"print_info:|- kv\b|- type\b")
+        telling = [x for x in self.lines if wanted.search(x) and not listing.search(x)]
         return tuple((telling or list(self.lines))[-limit:])
 
     def find(self, pattern: str) -> list[re.Match[str]]:

@@ -31,9 +31,16 @@ class LlamaContext:
     """
 
     def __init__(
-        self, model: Any, options: ContextOptions, *, pooling_type: PoolingType, params: Any
+        self,
+        model: Any,
+        options: ContextOptions,
+        *,
+        pooling_type: PoolingType,
+        max_positions: int | None,
+        params: Any,
     ) -> None:
         self._handle: Any = None
+        self._max_positions = max_positions
         self._n_sequences = options.n_sequences
         # llama.cpp rounds n_ctx down to a multiple of n_seq_max: round up before it does
         self._n_tokens = -(-options.n_tokens // options.n_sequences) * options.n_sequences
@@ -128,6 +135,11 @@ class LlamaContext:
             )
         if int(lengths.min()) < 1 or int(batch.offsets[-1]) != batch.n_tokens:
             raise InvalidInputError(f"sequence lengths {lengths.tolist()} do not fit the ids")
+        if self._max_positions is not None and int(lengths.max()) > self._max_positions:
+            raise InvalidInputError(
+                f"a sequence of {int(lengths.max())} tokens; the model has {self._max_positions} "
+                "positions"
+            )
         low, high = int(batch.input_ids.min()), int(batch.input_ids.max())
         if low < 0 or high >= self._n_vocab:
             raise InvalidInputError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any
 
 from embellama._llama.binding import LogLines, capture_log, lib, run_once
 from embellama._llama.context import LlamaContext
 from embellama._llama.devices import gpu_names
 from embellama._llama.memory import give_memory_back
-from embellama._llama.vocabulary import Vocabulary
+from embellama._llama.vocabulary import LlamaVocabulary
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, ContextError, ModelLoadError
 from embellama.gguf import GGUFMetadata
@@ -53,9 +54,12 @@ class LlamaModel:
     ) -> None:
         run_once()
         self._config = config
+        # a longer sequence reads beyond the position table, which ends the process
+        absolute = metadata.position_encoding == "absolute"
+        self._max_positions = metadata.n_ctx_train if absolute else None
         self._pooling_type: PoolingType = pooling_type
         self._handle, lines = _load(metadata, _model_params(config))
-        self.vocabulary = Vocabulary(self._handle)
+        self.vocabulary = LlamaVocabulary(self._handle)
         self.info = self._describe(lines)
 
     def _describe(self, lines: LogLines) -> BackendInfo:
@@ -96,7 +100,13 @@ class LlamaModel:
         params = lib.llama_context_default_params()
         params.flash_attn_type = _FLASH_ATTN[self._config.flash_attn]
         params.offload_kqv = params.op_offload = self.info.n_layers_offloaded > 0
-        return LlamaContext(self._handle, options, pooling_type=self._pooling_type, params=params)
+        return LlamaContext(
+            self._handle,
+            options,
+            pooling_type=self._pooling_type,
+            max_positions=self._max_positions,
+            params=params,
+        )
 
     def close(self) -> None:
         """Free the weights. May be called again."""
@@ -140,7 +150,7 @@ def _load(metadata: GGUFMetadata, params: Any) -> tuple[Any, LogLines]:
     if metadata.vocab_kind == "bert":
         params.kv_overrides = overrides
     with capture_log() as lines:
-        handle = lib.llama_model_load_from_file(str(path).encode(), params)
+        handle = lib.llama_model_load_from_file(os.fsencode(path), params)
     if not handle:
         raise ModelLoadError(
             f"llama.cpp could not load {str(path)!r}: {'; '.join(lines.relevant()) or 'no reason'}",

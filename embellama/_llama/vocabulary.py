@@ -19,7 +19,7 @@ _WORDPIECE = 3
 """Source: ``LLAMA_VOCAB_TYPE_WPM`` in llama.h."""
 
 
-class Vocabulary:
+class LlamaVocabulary:
     """The vocabulary of a loaded model. Safe to use from any thread; lives as long as its model."""
 
     def __init__(self, model: Any) -> None:
@@ -78,10 +78,6 @@ class Vocabulary:
             if capacity <= 1 << 20:  # a huge text's buffer goes with it
                 self._buffers.ids = buffer
         return buffer
-
-    def token_text(self, token: int) -> str:
-        """Return a token as the file spells it, for display."""
-        return str(lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
 
 
 def _utf8(text: str) -> bytes:

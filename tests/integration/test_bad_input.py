@@ -74,6 +74,20 @@ def test_one_text_is_not_a_sequence_of_letters(tiny, verb, text):
         list(getattr(tiny, verb)("tiny", text))
 
 
+@pytest.mark.parametrize("texts", [{"a", "b"}, np.array("a"), np.array([["a"]]), 7, None])
+def test_texts_without_an_order_are_refused(tiny, texts):
+    with pytest.raises(InvalidInputTypeError, match="sequence of str"):
+        tiny.embed_batch("tiny", texts)
+
+
+@pytest.mark.parametrize("name", [["tiny"], 5, b"tiny"])
+def test_a_model_is_named_by_a_str(tiny, tiny_path, name):
+    with pytest.raises(InvalidInputTypeError, match="named by a str"):
+        tiny.embed(name, "a")
+    with pytest.raises(InvalidInputTypeError, match="named by a str"):
+        tiny.load_model(tiny_path, name=name)
+
+
 def test_an_empty_list_is_no_vectors(tiny):
     vectors = tiny.embed_batch("tiny", [])
     assert vectors.shape == (0, 64)

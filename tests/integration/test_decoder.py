@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from embellama import EmbeddingEngine, ModelConfig
+from embellama import EmbeddingEngine, EmptyInputError, InputTooLongError, ModelConfig
 from tests.tiny_decoder import N_CTX, N_EMBD, write_decoder
 
 
@@ -53,3 +53,23 @@ def test_the_trailing_eos_is_there_where_the_file_asks_for_it(tmp_path):
         ids = engine.tokenize("d", "ab c")
         assert (ids[0], ids[-1]) == (1, 2)
         assert 2 not in engine.tokenize("d", "ab c </s>")[:-1]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\t\n", "\x00\x01", "\u200b"])
+def test_blank_is_empty_for_a_vocabulary_that_has_tokens_for_it(path, text):
+    with EmbeddingEngine() as engine:
+        engine.load_model(path, name="d")
+        with pytest.raises(EmptyInputError, match="text 0"):
+            engine.embed("d", text)
+
+
+def test_a_vocabulary_that_adds_tokens_of_its_own_does_not_slip_over_the_limit(path):
+    with EmbeddingEngine() as engine:
+        engine.load_model(path, name="d", config=ModelConfig(n_ctx=16))
+        for length in range(10, 20):
+            text = "!" * length  # a word's beginning, and then a byte token each
+            if engine.count_tokens("d", text) <= 16:
+                assert engine.embed("d", text).shape == (N_EMBD,)
+            else:
+                with pytest.raises(InputTooLongError):
+                    engine.embed("d", text)

@@ -1,5 +1,6 @@
 """Loading, swapping, unloading, forking, interrupting."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 
 from embellama import (
+    ConfigurationError,
     ContextError,
     EmbeddingEngine,
+    EmptyInputError,
     EngineConfig,
     ModelConfig,
     ModelLoadError,
@@ -313,3 +316,96 @@ def test_memory_is_given_back_after_load_embed_unload(minilm_path):
     held, after_first, after = map(int, output.split())
     assert held - after_first > 40e6, "the weights were not given back"
     assert abs(after - after_first) < 0.05 * after_first
+
+
+def test_two_configured_models_of_one_name_are_refused(tiny_path):
+    models = (ModelConfig(model_path=tiny_path), ModelConfig(model_path=tiny_path, n_ctx=8))
+    with pytest.raises(ConfigurationError, match="under the name 'tiny'"):
+        EmbeddingEngine(EngineConfig(models=models))
+
+
+def test_loading_a_configured_model_by_hand_takes_its_settings(tiny_path):
+    backend = FakeBackend()
+    config = EngineConfig(models=(ModelConfig(model_path=tiny_path, n_ctx=8),))
+    with EmbeddingEngine(config, backend=backend) as engine:
+        assert engine.load_model(tiny_path).n_ctx == 8
+        assert len(backend.models) == 1
+
+
+def test_an_open_stream_does_not_keep_an_engine_from_closing(tiny_path):
+    backend = FakeBackend()
+    start = time.monotonic()
+    with (
+        pytest.raises(ValueError, match="the caller's own"),
+        EmbeddingEngine(backend=backend) as engine,
+    ):
+        engine.load_model(tiny_path, name="m")
+        engine.load_model(tiny_path, name="other")
+        stream = engine.embed_stream("m", ["a b"] * 1000)
+        for _ in stream:
+            raise ValueError("the caller's own")
+    assert time.monotonic() - start < 10
+    assert [model.closed for model in backend.models] == [False, True]
+    with pytest.raises(ContextError, match="closed"):
+        next(stream)
+    assert backend.models[0].closed
+
+
+def test_a_stream_yields_what_came_before_a_bad_text_or_a_failing_source(tiny_path):
+    def source():
+        yield from ["a"] * 700
+        raise OSError("the file is gone")
+
+    with EmbeddingEngine() as engine:
+        engine.load_model(tiny_path, name="m")
+        seen = 0
+        with pytest.raises(OSError, match="the file is gone"):
+            for _ in engine.embed_stream("m", source()):
+                seen += 1
+        assert seen == 64 + 128 + 256
+        seen = 0
+        with pytest.raises(EmptyInputError):
+            for _ in engine.embed_stream("m", ["a"] * 600 + [""]):
+                seen += 1
+        assert seen == 64 + 128 + 256
+
+
+def test_an_engine_that_is_dropped_gives_its_models_back(tiny_path):
+    backend = FakeBackend()
+    engine = EmbeddingEngine(backend=backend)
+    engine.load_model(tiny_path, name="m")
+    del engine
+    gc.collect()
+    assert backend.models[0].closed
+
+
+def test_a_stream_begun_before_a_fork_is_refused_in_the_child(tiny_path):
+    output = run_python(f"""
+        import os, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from embellama import ContextError, EmbeddingEngine
+        engine = EmbeddingEngine()
+        engine.load_model({str(tiny_path)!r}, name="m")
+        stream = engine.embed_stream("m", ["a b"] * 1000)
+        next(stream)
+        child = os.fork()
+        if child == 0:
+            try:
+                next(stream)
+            except ContextError as exc:
+                print("refused:", "forked child" in str(exc), flush=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print("child", status, "rest", len(list(stream)))
+        engine.close()
+    """)
+    assert output.split("\n")[:2] == ["refused: True", "child 0 rest 999"]
+
+
+@pytest.mark.parametrize("timeout_s", [-1, "5", float("nan")])
+def test_a_time_out_that_is_none(tiny_path, timeout_s):
+    with EmbeddingEngine() as engine:
+        engine.load_model(tiny_path, name="m")
+        with pytest.raises(ConfigurationError, match="timeout_s"):
+            engine.unload_model("m", timeout_s=timeout_s)
+        assert engine.is_loaded("m")

@@ -159,3 +159,44 @@ def test_a_missing_file_is_an_error_not_a_default(monkeypatch, tmp_path):
     monkeypatch.setenv("EMBELLAMA_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(ConfigurationError, match=r"none\.toml"):
         EngineConfig()
+
+
+@pytest.fixture
+def file_and_variables(monkeypatch, tmp_path):
+    path = tmp_path / "embellama.toml"
+    path.write_text(
+        'model_path = "a.gguf"\ncontext_size = 128\nn_threads = 1\n'
+        '[[models]]\nmodel_path = "b.gguf"\nn_ctx = 64\nn_threads = 2\nn_contexts = 3\n'
+    )
+    monkeypatch.setenv("EMBELLAMA_CONFIG", str(path))
+    monkeypatch.setenv("EMBELLAMA_CONTEXT_SIZE", "256")
+    monkeypatch.setenv("EMBELLAMA_N_THREADS", "7")
+    return path
+
+
+def test_variables_win_over_the_file_for_the_short_form(file_and_variables):
+    model = EngineConfig().all_models[0]
+    assert (model.n_ctx, model.context_size, model.n_threads) == (256, 256, 7)
+    assert model.sources["n_ctx"] == "environment: EMBELLAMA_CONTEXT_SIZE"
+    assert model.sources["n_threads"] == "environment: EMBELLAMA_N_THREADS"
+    assert model.sources["model_path"] == f"file: {file_and_variables}"
+
+
+def test_variables_win_over_the_file_for_listed_models(file_and_variables):
+    model = EngineConfig().all_models[1]
+    assert (model.n_ctx, model.n_threads, model.n_contexts) == (256, 7, 3)
+    assert model.sources["n_ctx"] == "environment: EMBELLAMA_CONTEXT_SIZE"
+    assert model.sources["n_contexts"] == f"file: {file_and_variables}"
+
+
+def test_what_is_given_wins_over_both(file_and_variables):
+    model = EngineConfig(context_size=32, n_threads=3).all_models[0]
+    assert (model.n_ctx, model.n_threads) == (32, 3)
+    assert model.sources["n_ctx"] == model.sources["n_threads"] == "explicit"
+
+
+def test_variables_about_a_model_need_none_in_the_engine(monkeypatch):
+    monkeypatch.setenv("EMBELLAMA_N_THREADS", "7")
+    config = EngineConfig()
+    assert config.n_threads is None
+    assert config.all_models == ()

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from embellama.errors import ModelLoadError, ModelNotFoundError, OverloadedError
+from embellama.errors import ContextError, ModelLoadError, ModelNotFoundError, OverloadedError
 from embellama.registry import ModelRegistry
 
 
@@ -53,8 +53,8 @@ def test_a_load_that_fails_leaves_what_was_there():
     first = load(registry, "a")
     with pytest.raises(ModelLoadError):
         registry.load("a", "other", lambda: (_ for _ in ()).throw(ModelLoadError("no")), n_bytes=1)
-    with registry.lease("a") as model:
-        assert model is first
+    with registry.lease("a") as lease:
+        assert lease.model is first
     assert not first.closed
     assert load(registry, "a", "third") is not first
 
@@ -65,8 +65,8 @@ def test_another_file_under_a_name_swaps_and_the_old_one_ends_with_its_work():
     with registry.lease("a") as held:
         new = load(registry, "a", "two")
         with registry.lease("a") as now:
-            assert now is new
-        assert held is old
+            assert now.model is new
+        assert held.model is old
         assert not old.closed
     assert old.closed == 1
     assert not new.closed
@@ -128,14 +128,14 @@ def test_a_name_taken_while_an_unload_waited_keeps_its_new_model():
 
         thread = threading.Thread(target=unload)
         thread.start()
-        while registry.has("a"):
+        while registry.names():
             time.sleep(0.001)
         new = load(registry, "a", "two")
         thread.join()
         assert failed
     assert old.closed == 1
-    with registry.lease("a") as model:
-        assert model is new
+    with registry.lease("a") as lease:
+        assert lease.model is new
 
 
 def test_the_least_recently_used_idle_model_makes_room():
@@ -164,3 +164,90 @@ def test_a_model_over_the_limit_is_refused_with_the_numbers():
     registry = ModelRegistry(memory_limit_bytes=15)
     with pytest.raises(ModelLoadError, match="needs about 20 bytes and the memory limit is 15"):
         load(registry, "a", n_bytes=20)
+
+
+def test_the_model_under_the_name_itself_goes_last_for_room():
+    registry = ModelRegistry(memory_limit_bytes=25)
+    old, other = load(registry, "a"), load(registry, "b")
+    load(registry, "a", "two")
+    assert (old.closed, other.closed) == (1, 1)
+    assert registry.names() == ["a"]
+
+
+def test_models_that_end_with_their_work_still_count():
+    registry = ModelRegistry(memory_limit_bytes=25)
+    load(registry, "a", "one")
+    with registry.lease("a"):
+        load(registry, "a", "two")
+        with registry.lease("a"), pytest.raises(OverloadedError, match="20 of the 25"):
+            load(registry, "b")
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e20])
+def test_an_endless_time_out_is_one(timeout_s):
+    registry = ModelRegistry()
+    model = load(registry, "a")
+    registry.unload("a", timeout_s=timeout_s)
+    assert model.closed == 1
+
+
+def test_an_unload_that_is_interrupted_keeps_the_model(monkeypatch):
+    registry = ModelRegistry()
+    model = load(registry, "a")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with registry.lease("a"), monkeypatch.context() as patch:
+        patch.setattr(registry, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            registry.unload("a", timeout_s=5)
+    assert registry.names() == ["a"]
+    registry.close()
+    assert model.closed == 1
+
+
+def test_closing_frees_the_idle_and_waits_for_the_rest():
+    registry = ModelRegistry()
+    idle, busy = load(registry, "idle"), load(registry, "busy")
+    holding, release = threading.Event(), threading.Event()
+
+    def work():
+        with registry.lease("busy"):
+            holding.set()
+            release.wait(5)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    holding.wait(5)
+    registry.close(timeout_s=0.05)
+    assert (idle.closed, busy.closed) == (1, 0)
+    release.set()
+    worker.join(5)
+    assert busy.closed == 1
+    registry.close()
+
+
+def test_closing_does_not_wait_for_what_is_suspended():
+    registry = ModelRegistry()
+    model = load(registry, "a")
+    with registry.lease("a") as lease:
+        lease.suspend()
+        start = time.monotonic()
+        registry.close(timeout_s=30)
+        assert time.monotonic() - start < 5
+        assert not model.closed
+    assert model.closed == 1
+
+
+def test_a_load_that_ends_after_closing_is_freed_and_told():
+    registry, opened = ModelRegistry(), []
+
+    def open_late():
+        registry.close()
+        opened.append(Weights())
+        return opened[0]
+
+    with pytest.raises(ContextError, match="closed while 'a' was being loaded"):
+        registry.load("a", "file", open_late, n_bytes=1)
+    assert opened[0].closed == 1

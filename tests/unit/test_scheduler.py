@@ -146,3 +146,41 @@ def test_what_is_cancelled_is_not_computed():
     scheduler.submit(sequences(4)).result()
     scheduler.close()
     assert [batch.n_tokens for batch in model.contexts[0].batches] == [2, 4]
+
+
+def test_a_context_too_large_for_memory_does_not_spoil_the_next_text():
+    model = FakeModel()
+    make = model.create_context
+
+    def refuse_large(options):
+        if options.n_tokens > 32:
+            raise ContextError("no memory")
+        return make(options)
+
+    model.create_context = refuse_large
+    scheduler = scheduler_on(model, n_tokens=100, budget=16)
+    assert scheduler.submit(sequences(5)).result().shape == (1, 2)
+    with pytest.raises(BatchError, match="no memory"):
+        scheduler.submit(sequences(90)).result()
+    assert scheduler.submit(sequences(5)).result().shape == (1, 2)
+    scheduler.close()
+
+
+def test_a_context_that_cannot_be_closed_does_not_hide_the_error():
+    def fail(batch):
+        raise DecodeError("no", status=-3)
+
+    model = FakeModel(fail)
+    make = model.create_context
+
+    def unclosable(options):
+        context = make(options)
+        context.close = lambda: 1 / 0
+        return context
+
+    model.create_context = unclosable
+    scheduler = scheduler_on(model)
+    for _ in range(2):
+        with pytest.raises(BatchError, match="no"):
+            scheduler.submit(sequences(2)).result()
+    scheduler.close()

@@ -59,3 +59,8 @@ def test_what_is_known_without_tokenizing(metadata, text, fits):
     tokenizer = Tokenizer(FakeVocabulary(), metadata)
     assert tokenizer.n_special == 2
     assert tokenizer.surely_fits(text, 100) is fits
+
+
+def test_vocabularies_that_add_tokens_of_their_own_are_always_tokenized(metadata):
+    tokenizer = Tokenizer(FakeVocabulary(), dataclasses.replace(metadata, vocab_kind="t5"))
+    assert not tokenizer.surely_fits("plain text", 100)

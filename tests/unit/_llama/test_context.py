@@ -59,6 +59,13 @@ def test_what_would_end_the_process_is_an_error(context, batch, said):
     assert context.run(micro_batch([2, 6, 3])).shape == (1, 64)
 
 
+def test_a_sequence_beyond_the_position_table(model):
+    context = model.create_context(ContextOptions(n_tokens=64, n_sequences=4, n_threads=1))
+    with pytest.raises(InvalidInputError, match="17 tokens; the model has 16 positions"):
+        context.run(micro_batch([2, 3], [6] * 17))
+    context.close()
+
+
 def test_sizes_that_do_not_divide_are_rounded_up(model):
     context = model.create_context(ContextOptions(n_tokens=10, n_sequences=7, n_threads=1))
     assert context.run(micro_batch([2, 6, 3], [2, 3], [2, 8, 9, 9, 3])).shape == (3, 64)
