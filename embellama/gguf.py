@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,16 @@ from typing import Final, Literal, TypeAlias, TypeVar, get_args
 from gguf.constants import LlamaFileType
 
 from embellama.errors import ModelNotFoundError
-from embellama.gguf_header import TOKENS_KEY, Array, Header, malformed, read_header
+from embellama.gguf_checks import MAX_LAYERS, check_sizes, check_vocabulary
+from embellama.gguf_header import (
+    TOKENS_KEY,
+    Array,
+    Header,
+    malformed,
+    printable,
+    read_header,
+    value_of,
+)
 from embellama.types import PoolingType
 
 PositionEncoding: TypeAlias = Literal["absolute", "rope", "alibi", "relative"]
@@ -34,18 +42,6 @@ EMBEDDING_ARCHITECTURES: Final = frozenset(
     }
 )
 """Architectures that make vectors and no text. Source: ``LLM_ARCH_NAMES`` in llama-arch.cpp."""
-
-MAX_LAYERS: Final = 512
-"""Source: ``LLAMA_MAX_LAYERS`` in llama-hparams.h, where more is an assertion."""
-
-MAX_EXPERTS: Final = 1024
-"""Source: ``LLAMA_MAX_EXPERTS`` in llama-hparams.h, where more is an assertion."""
-
-ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
-"""Source: ``LLAMA_ROPE_SCALING_TYPES`` in llama-model.cpp, where another is an assertion."""
-
-WORDPIECE_IDS: Final = {"bos": 101, "seperator": 102}
-"""What llama.cpp assumes of a WordPiece vocabulary that names none. Source: llama-vocab.cpp."""
 
 _UNSET = 0xFFFF_FFFF  # llama.cpp's -1, saved as unsigned
 _POOLING_TYPES: tuple[PoolingType, ...] = get_args(PoolingType)
@@ -75,6 +71,8 @@ class GGUFMetadata:
         pooling_type: How the file says token rows become one vector; None if it does not say.
         vocab_kind: ``"bert"`` (WordPiece), ``"t5"`` (Unigram), ``"gpt2"`` (byte-level BPE),
             ``"llama"`` (SentencePiece BPE)…
+        pre_tokenizer: How a BPE vocabulary splits texts into words: ``"gpt-2"``, ``"qwen2"``…;
+            None: llama.cpp's default.
         n_vocab: Token ids are below this.
         add_bos: Whether a text begins with the bos token; None: llama.cpp's default.
         add_eos: Whether it ends with the eos token.
@@ -104,6 +102,7 @@ class GGUFMetadata:
     n_head: int
     pooling_type: PoolingType | None
     vocab_kind: str
+    pre_tokenizer: str | None
     n_vocab: int
     add_bos: bool | None
     add_eos: bool | None
@@ -135,12 +134,12 @@ def read_metadata(path: Path) -> GGUFMetadata:
     path = Path(path)
     try:
         headers = [read_header(part) for part in _parts(path)]
+        _check_split(headers)
+        return _Fields(headers).metadata()
     except OSError as exc:
         raise ModelNotFoundError(
             f"{str(path)!r} cannot be read ({exc.strerror or exc}); check the path and its rights"
         ) from exc
-    _check_split(headers)
-    return _Fields(headers).metadata()
 
 
 def _parts(path: Path) -> tuple[Path, ...]:
@@ -156,7 +155,7 @@ def _parts(path: Path) -> tuple[Path, ...]:
     if missing and len(paths) == 1:
         raise ModelNotFoundError(f"there is no model file {str(path)!r}; check the path")
     if missing:
-        names_missing = ", ".join(part.name for part in missing[:5])
+        names_missing = ", ".join(printable(part.name) for part in missing[:5])
         raise ModelNotFoundError(
             f"{len(missing)} of the {len(paths)} parts of {str(path)!r} are missing "
             f"({names_missing}); put all parts into one folder"
@@ -165,36 +164,28 @@ def _parts(path: Path) -> tuple[Path, ...]:
 
 
 def _way_out_of(folder: Path) -> str:
-    if names := sorted(part.name for part in folder.glob("*.gguf")):
+    if names := sorted(printable(part.name) for part in folder.glob("*.gguf")):
         return f"name the file in it: {', '.join(names[:5])}"
     if (folder / "config.json").is_file():
-        return f"convert it first: embellama convert {folder} model.gguf"
+        return f"convert it first: embellama convert {printable(str(folder))} model.gguf"
     return "name a .gguf file"
 
 
 def _check_split(headers: Sequence[Header]) -> None:
     for number, header in enumerate(headers):
-        count = _get(header, "split.count", int) or 1
+        count = value_of(header, "split.count", int) or 1
         if count != len(headers):
             raise malformed(
                 header.path,
                 f"it is one of {count} parts, and its name says {len(headers)} (parts are named "
                 f"*-00001-of-{count:05d}.gguf)",
             )
-        if (_get(header, "split.no", int) or 0) != number:
+        if (value_of(header, "split.no", int) or 0) != number:
             raise malformed(header.path, f"its name says part {number + 1}, its header another")
-    expected = _get(headers[0], "split.tensors.count", int)
+    expected = value_of(headers[0], "split.tensors.count", int)
     n_tensors = len({tensor.name for header in headers for tensor in header.tensors})
     if len(headers) > 1 and n_tensors != expected:
         raise malformed(headers[0].path, f"{expected} tensors expected, {n_tensors} in all parts")
-
-
-def _get(header: Header, key: str, kind: type[_T]) -> _T | None:
-    """Read a value; None if it is not there."""
-    value = header.values.get(key)
-    if value is None or type(value) is kind:
-        return value
-    raise malformed(header.path, f"{key} is {value!r}, and should be of type {kind.__name__}")
 
 
 class _Fields:
@@ -207,8 +198,8 @@ class _Fields:
         self._path = header.path
         self._tensors = [tensor for part in headers for tensor in part.tensors]
         self._shapes = {tensor.name: tensor.shape for tensor in self._tensors}
-        kind = _get(header, "general.type", str) or "model"
-        architecture = _get(header, "general.architecture", str)
+        kind = value_of(header, "general.type", str) or "model"
+        architecture = value_of(header, "general.architecture", str)
         if kind != "model" or not architecture:
             raise malformed(
                 self._path, f"it holds no model (type {kind!r}, architecture {architecture!r})"
@@ -216,23 +207,27 @@ class _Fields:
         self._architecture = architecture
 
     def metadata(self) -> GGUFMetadata:
-        self._check_assertions()
+        n_embd = self._size("embedding_length", 1 << 20)
+        n_ctx_train = self._size("context_length", 1 << 31)
+        n_layer = self._size("block_count", MAX_LAYERS)
+        check_sizes(self._header, self._architecture)
         pooling_type = self._pooling_type()
         causal = self._own("attention.causal", bool)
         n_vocab = self._n_vocab()
-        vocab_kind = _get(self._header, "tokenizer.ggml.model", str) or "none"
-        self._check_wordpiece(vocab_kind, n_vocab)
+        vocab_kind = value_of(self._header, "tokenizer.ggml.model", str) or "none"
+        check_vocabulary(self._header, vocab_kind, n_vocab)
         return GGUFMetadata(
             path=self._path,
             paths=tuple(header.path for header in self._headers),
             architecture=self._architecture,
-            name=_get(self._header, "general.name", str) or self._path.stem,
-            n_embd=self._size("embedding_length", 1 << 20),
-            n_ctx_train=self._size("context_length", 1 << 31),
-            n_layer=self._size("block_count", MAX_LAYERS),
+            name=value_of(self._header, "general.name", str) or printable(self._path.stem),
+            n_embd=n_embd,
+            n_ctx_train=n_ctx_train,
+            n_layer=n_layer,
             n_head=self._n_head(),
             pooling_type=pooling_type,
             vocab_kind=vocab_kind,
+            pre_tokenizer=value_of(self._header, "tokenizer.ggml.pre", str),
             n_vocab=n_vocab,
             add_bos=self._flag("add_bos_token"),
             add_eos=self._flag("add_eos_token"),
@@ -256,10 +251,10 @@ class _Fields:
         )
 
     def _own(self, name: str, kind: type[_T]) -> _T | None:
-        return _get(self._header, f"{self._architecture}.{name}", kind)
+        return value_of(self._header, f"{self._architecture}.{name}", kind)
 
     def _flag(self, name: str) -> bool | None:
-        return _get(self._header, f"tokenizer.ggml.{name}", bool)
+        return value_of(self._header, f"tokenizer.ggml.{name}", bool)
 
     def _size(self, name: str, limit: int) -> int:
         value = self._own(name, int)
@@ -292,7 +287,7 @@ class _Fields:
         return self._own("vocab_size", int) or (embedded[-1] if embedded else 0)
 
     def _token_id(self, name: str, n_vocab: int) -> int | None:
-        value = _get(self._header, f"tokenizer.ggml.{name}_token_id", int)
+        value = value_of(self._header, f"tokenizer.ggml.{name}_token_id", int)
         return value if value is not None and 0 <= value < n_vocab else None
 
     def _position_encoding(self) -> PositionEncoding:
@@ -304,32 +299,9 @@ class _Fields:
         return "absolute" if "position_embd.weight" in self._shapes else "rope"
 
     def _file_type(self) -> str:
-        value = _get(self._header, "general.file_type", int)
+        value = value_of(self._header, "general.file_type", int)
         if value is None:
             largest = max(self._tensors, key=lambda tensor: tensor.size_bytes, default=None)
             return largest.type_name if largest else "unknown"
         # llama.cpp marks a type it guessed with this bit.
         return _FILE_TYPES.get(value & ~LlamaFileType.GUESSED, f"type {value}")
-
-    def _check_wordpiece(self, vocab_kind: str, n_vocab: int) -> None:
-        """Refuse what makes llama.cpp abort on the first text."""
-        for name, default in WORDPIECE_IDS.items() if vocab_kind == "bert" else ():
-            if self._token_id(name, n_vocab) is None and default >= n_vocab:
-                raise malformed(
-                    self._path, f"no tokenizer.ggml.{name}_token_id below {n_vocab} is given"
-                )
-
-    def _check_assertions(self) -> None:
-        """Refuse the values on which llama.cpp does not fail but ends the process."""
-        for name in ("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon"):
-            epsilon = self._own(name, float)
-            if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
-                raise malformed(self._path, f"{self._architecture}.{name} is {epsilon}")
-        scaling = self._own("rope.scaling.type", str)
-        if scaling is not None and scaling not in ROPE_SCALINGS:
-            raise malformed(self._path, f"the rope scaling {scaling!r} is unknown")
-        n_experts = self._own("expert_count", int) or 0
-        used = self._header.values.get(f"{self._architecture}.expert_used_count", 0)
-        n_used = max(used.items, default=0) if isinstance(used, Array) else used
-        if n_experts > MAX_EXPERTS or not isinstance(n_used, int) or n_used > n_experts:
-            raise malformed(self._path, f"{n_used} of {n_experts} experts are used")

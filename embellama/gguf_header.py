@@ -18,7 +18,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from gguf.constants import GGML_QUANT_SIZES
 
@@ -41,6 +41,13 @@ MAX_ITEMS = 1024
 """Number arrays up to this length are kept (one number per layer); longer ones are skipped."""
 
 TOKENS_KEY = "tokenizer.ggml.tokens"
+
+_BYTE_TOKENS = tuple(
+    (b"<0x%02X>" % byte, bytes([byte]))
+    for byte in range(256)
+    if byte not in (0xC0, 0xC1, *range(0xF5, 256))
+)
+"""What stands for each byte that UTF-8 uses. Source: ``byte_to_token`` in llama-vocab.cpp."""
 
 _STRING, _ARRAY = 8, 9
 _SCALARS = {
@@ -75,13 +82,19 @@ class Array:
     Attributes:
         length: How many elements it has.
         items: The elements, for number arrays of at most ``MAX_ITEMS``; empty otherwise.
+        start: First byte of the elements, for number arrays, counted from the file's beginning.
+        has_byte_tokens: Whether the vocabulary can write any byte of a text; False for all else.
     """
 
     length: int
     items: tuple[int | float | bool, ...] = ()
+    start: int = 0
+    has_byte_tokens: bool = False
 
 
 Value: TypeAlias = int | float | bool | str | Array
+
+_T = TypeVar("_T", int, float, bool, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,23 @@ def read_header(path: Path) -> Header:
             raise malformed(path, f"{size} bytes are too few for a header")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(path, data).header()
+
+
+def value_of(header: Header, key: str, kind: type[_T]) -> _T | None:
+    """Read a value; None if it is not there.
+
+    Raises:
+        GGUFFormatError: It is of another type.
+    """
+    value = header.values.get(key)
+    if value is None or type(value) is kind:
+        return value
+    raise malformed(header.path, f"{key} is {value!r}, and should be of type {kind.__name__}")
+
+
+def printable(name: str) -> str:
+    """Write a file's name so that any terminal and log takes it, though it be no UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def malformed(path: Path, what: str) -> GGUFFormatError:
@@ -235,9 +265,9 @@ class _Reader:
         self._check_count(f"elements of {key!r}", length, layout.size)
         start = self._advance(length * layout.size)
         if length > MAX_ITEMS:
-            return Array(length)
+            return Array(length, start=start)
         raw = self._data[start : self._position]
-        return Array(length, tuple(item for (item,) in layout.iter_unpack(raw)))
+        return Array(length, tuple(item for (item,) in layout.iter_unpack(raw)), start)
 
     def _strings(self, key: str, length: int) -> Array:
         self._check_count(f"elements of {key!r}", length, _U64.size)
@@ -245,7 +275,6 @@ class _Reader:
             raise malformed(self._path, f"{key!r} has {length} elements, over {MAX_STRINGS}")
         data, end, position = self._data, self._end, self._position
         words: set[bytes] | None = set() if key == TOKENS_KEY else None
-        n_empty = 0
         unpack_from = _U64.unpack_from
         for index in range(length):
             stop = position + 8
@@ -254,13 +283,27 @@ class _Reader:
             if stop > end:
                 raise malformed(self._path, f"it ends within element {index} of {key!r}")
             if words is not None:
-                n_empty += stop == position + 8
                 words.add(data[position + 8 : stop])
             position = stop
-        self._position = position
-        if words is not None and len(words - {b""}) + n_empty != length:
+        start, self._position = self._position, position
+        if words is None:
+            return Array(length)
+        if b"" in words or b"\0" in b"".join(words):
+            words = self._words_as_read(start, length)
+        if len(words) != length:
             raise malformed(self._path, f"{length} tokens, but only {len(words)} different ones")
-        return Array(length)
+        complete = all(name in words or byte in words for name, byte in _BYTE_TOKENS)
+        return Array(length, has_byte_tokens=complete)
+
+    def _words_as_read(self, position: int, length: int) -> set[bytes]:
+        """Collect strings as llama.cpp reads tokens: up to a NUL, by number if nothing is left."""
+        words = set()
+        for index in range(length):
+            stop = position + 8 + _U64.unpack_from(self._data, position)[0]
+            word = self._data[position + 8 : stop].partition(b"\0")[0]
+            words.add(word or b"[EMPTY_%d]" % index)
+            position = stop
+        return words
 
     def _tensor(self) -> Tensor:
         name = self._name(MAX_TENSOR_NAME, "a tensor's name")

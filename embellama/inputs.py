@@ -120,7 +120,7 @@ class _Faults:
             )
         if self.unreadable:
             named = [f"{index} ({why})" for index, why in self.unreadable.items()]
-            messages.append(f"not valid Unicode: text {_listed(named)}")
+            messages.append(f"cannot be tokenized: text {_listed(named)}")
         if not messages:
             return
         message = "; ".join(messages)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from embellama._parallel import map_threads
+from embellama.errors import InvalidInputError
 from embellama.gguf import GGUFMetadata
 from embellama.types import IntArray, Vocabulary
 from embellama.wordpiece import WordPieceNormalizer
@@ -13,8 +15,40 @@ _TEXTS_PER_TASK = 128
 """Texts one thread takes at a time: enough to pay for handing them over."""
 
 
+MAX_RUN_CHARS = 4096
+"""Longest run without a change between space and non-space for a tokenizer that recurses.
+
+llama.cpp splits text for most byte-pair vocabularies with ``std::regex``, which goes one level
+deeper for each character of a match: between 20,000 and 50,000 of them overflow a stack of 8 MiB,
+which ends the process. A fifth of that leaves room for threads with a smaller stack.
+"""
+
+_SPLITS_BY_HAND = frozenset(
+    {"dbrx", "jina-v2-code", "jina-v2-es", "llama-bpe", "modern-bert", "qwen2"}
+)
+"""Byte-pair kinds that llama.cpp splits without ``std::regex``; measured with runs of 200,000."""
+
+_LONG_RUN = re.compile(rf"\S{{{MAX_RUN_CHARS + 1}}}|\s{{{MAX_RUN_CHARS + 1}}}")
+
+
 def _unchanged(text: str) -> str:
     return text
+
+
+def _without_long_runs(text: str) -> str:
+    """Return the text, or refuse one that would overflow the stack.
+
+    Raises:
+        InvalidInputError: It has a run of more than `MAX_RUN_CHARS` characters.
+    """
+    run = _LONG_RUN.search(text)
+    if run is None:
+        return text
+    raise InvalidInputError(
+        f"from character {run.start()} on, more than {MAX_RUN_CHARS} characters follow without a "
+        "break between space and non-space, which llama.cpp's tokenizer for this model cannot "
+        "take; break them up"
+    )
 
 
 def normalizer_for(metadata: GGUFMetadata) -> Callable[[str], str]:
@@ -22,6 +56,8 @@ def normalizer_for(metadata: GGUFMetadata) -> Callable[[str], str]:
 
     WordPiece files that say nothing are uncased, as llama.cpp takes them.
     """
+    if metadata.vocab_kind == "gpt2" and metadata.pre_tokenizer not in _SPLITS_BY_HAND:
+        return _without_long_runs
     if metadata.vocab_kind != "bert":
         return _unchanged
     lowercase = metadata.lowercase is not False
@@ -45,7 +81,8 @@ class Tokenizer:
             int32 (n_tokens,) ids, the model's special tokens around them.
 
         Raises:
-            InvalidInputError: The text has a lone surrogate.
+            InvalidInputError: The text has a lone surrogate, or a run of characters that would
+                overflow the tokenizer's stack.
         """
         return self._vocabulary.tokenize(self._normalize(text), add_special=add_special)
 

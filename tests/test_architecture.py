@@ -18,7 +18,8 @@ PACKAGE = ROOT / "embellama"
 
 LAYERS = (
     {"errors", "types"},
-    {"logs", "progress", "config", "gguf_header", "gguf", "batching", "pooling", "wordpiece"},
+    {"logs", "progress", "config", "gguf_header", "gguf_checks", "gguf"}
+    | {"batching", "pooling", "wordpiece"},
     {"_parallel", "_llama"},
     {"tokenization", "inputs", "worker", "scheduler", "model_info", "testing"},
     {"hub"},

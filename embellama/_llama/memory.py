@@ -16,8 +16,8 @@ import os
 from typing import Any
 
 _M_MMAP_THRESHOLD = -3
-_THRESHOLD_BYTES = 4 << 20
-"""Above the micro-batches' own arrays, below any context's buffers."""
+_THRESHOLD_BYTES = 1 << 20
+"""Above the arrays of a window of texts, below the buffers of a context."""
 
 _USER_CHOICES = ("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
@@ -27,7 +27,7 @@ def _glibc(name: str) -> Any:
 
 
 def map_large_blocks() -> None:
-    """Map every block over 4 MiB on its own, unless the user has told glibc otherwise."""
+    """Map every block over 1 MiB on its own, unless the user has told glibc otherwise."""
     mallopt = _glibc("mallopt")
     if mallopt is not None and not any(name in os.environ for name in _USER_CHOICES):
         mallopt(_M_MMAP_THRESHOLD, _THRESHOLD_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,6 @@ def run_quantize(
     params.allow_requantize = requantize
     with capture_log() as lines:
         status = lib.llama_model_quantize(
-            str(source).encode(), str(target).encode(), ctypes.byref(params)
+            os.fsencode(source), os.fsencode(target), ctypes.byref(params)
         )
     return () if status == 0 else lines.relevant() or (f"llama_model_quantize returned {status}",)

@@ -26,6 +26,8 @@ def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
     Raises:
         ConversionError: There is no room for it, or it cannot be written.
     """
+    if "\0" in str(target):
+        raise ConversionError(f"{str(target)!r} has a NUL, which no path can have; leave it out")
     path = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

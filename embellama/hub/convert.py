@@ -26,7 +26,7 @@ from gguf.quants import quant_shape_to_byte_shape, quantize
 from numpy.typing import NDArray
 
 from embellama.errors import ConversionError
-from embellama.gguf_header import read_header
+from embellama.gguf_header import printable, read_header
 from embellama.hub.atomic import replacing
 from embellama.hub.bert import BertSettings, expected_tensors, plain_name, read_bert_settings
 from embellama.hub.bert_vocab import BertVocab, read_bert_vocab
@@ -117,7 +117,8 @@ def convert_folder(
     plan = _plan(open_weights(folder.transformer), settings, kind)
     writer = GGUFWriter(None, "bert")
     writer.add_type(GGUFType.MODEL)
-    writer.add_name(name or source.name)
+    name = name or printable(source.name)
+    writer.add_name(name)
     writer.add_file_type(kind)
     _describe_model(writer, settings, folder.pooling_type)
     _describe_vocab(writer, vocab)
@@ -126,7 +127,7 @@ def convert_folder(
     report = _report(target, file_type.upper(), time.perf_counter() - started, vocab.warnings)
     log.info(
         "embellama.model.converted",
-        model=name or source.name,
+        model=name,
         path=str(target),
         file_type=report.file_type,
         n_tensors=report.n_tensors,

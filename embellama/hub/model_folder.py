@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +41,8 @@ def open_model_folder(root: Path) -> ModelFolder:
     Raises:
         ConversionError: It is no such folder, or does to a text what a GGUF cannot express.
     """
-    if not root.is_dir():
-        what = "a file" if root.exists() else "not there"
+    if not os.path.isdir(root):  # of a path too long for the system, Path's own would raise
+        what = "a file" if os.path.exists(root) else "not there"
         raise ConversionError(
             f"{str(root)!r} is {what}; name the folder with the model's config.json"
         )

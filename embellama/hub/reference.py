@@ -21,6 +21,7 @@ from typing import TypeAlias
 from urllib.parse import unquote
 
 from embellama.errors import InvalidInputError, InvalidInputTypeError, ModelNotFoundError
+from embellama.gguf_header import printable
 from embellama.hub.catalog import CatalogEntry, find, load_catalog
 
 FILE_TYPES = (
@@ -96,7 +97,7 @@ def parse_reference(model: str | Path) -> Reference:
         ModelNotFoundError: It looks like a catalogue name and is none.
     """
     if isinstance(model, Path):
-        return FileReference(model.expanduser())
+        return FileReference(_expanded(model))
     if not isinstance(model, str):
         raise InvalidInputTypeError(
             f"a model is named by a str or a Path, not {type(model).__name__}: {model!r:.80}"
@@ -109,8 +110,18 @@ def parse_reference(model: str | Path) -> Reference:
     if (known := _parse_catalogue(text)) is not None:
         return known
     if _looks_like_path(text):
-        return FileReference(Path(text).expanduser())
+        return FileReference(_expanded(Path(text)))
     raise ModelNotFoundError(_unknown_name(text))
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as exc:
+        raise InvalidInputError(
+            f"{str(path)!r} begins with a user whose home directory is not known; write the path "
+            "in full"
+        ) from exc
 
 
 def _parse_hub(text: str) -> HubReference:
@@ -186,7 +197,8 @@ def split_parts(name: str) -> tuple[str, ...]:
 
 def plain_stem(name: str) -> str:
     """Give a file's name without folders, ``.gguf`` and the number of its part."""
-    return PurePosixPath(_SPLIT_PART.sub("", name.replace("\\", "/"))).name.removesuffix(".gguf")
+    path = PurePosixPath(_SPLIT_PART.sub("", name.replace("\\", "/")))
+    return printable(path.name.removesuffix(".gguf"))
 
 
 def choose_file(names: list[str], file_type: str | None, *, where: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embellama.errors import DownloadError, ModelNotFoundError
+from embellama.gguf_header import printable
 from embellama.hub.catalog import CatalogEntry
 from embellama.hub.download import (
     fetch_files,
@@ -87,7 +88,13 @@ def resolve_model(
     parsed = parse_reference(reference) if isinstance(reference, str | Path) else reference
     job = Job(cache_directory(cache_path), is_offline(offline), progress_bar, progress)
     if isinstance(parsed, FileReference):
-        return _resolve_file(parsed.path)
+        try:
+            return _resolve_file(parsed.path)
+        except OSError as exc:
+            raise ModelNotFoundError(
+                f"{str(parsed.path)!r} cannot be read ({exc.strerror or exc}); check the path and "
+                "its rights"
+            ) from exc
     if isinstance(parsed, HubReference):
         return _resolve_hub(job, parsed)
     return _resolve_row(job, parsed)
@@ -95,11 +102,11 @@ def resolve_model(
 
 def _resolve_file(path: Path) -> ResolvedModel:
     if path.is_dir():
-        inside = ", ".join(sorted(file.name for file in path.glob("*.gguf"))[:8])
+        inside = ", ".join(sorted(printable(file.name) for file in path.glob("*.gguf"))[:8])
         hint = f"name one of its files: {inside}" if inside else "convert it: `embellama convert`"
         raise ModelNotFoundError(f"{str(path)!r} is a directory, not a GGUF; {hint}")
     parts = [path.with_name(name) for name in split_parts(path.name)]
-    missing = [part.name for part in parts if not part.is_file()]
+    missing = [printable(part.name) for part in parts if not part.is_file()]
     if missing and len(parts) > 1:
         raise ModelNotFoundError(
             f"{str(path)!r} is one of {len(parts)} parts, of which {', '.join(missing)} "
@@ -113,7 +120,7 @@ def _resolve_file(path: Path) -> ResolvedModel:
 def _hub_hint(path: Path) -> str:
     text = path.as_posix()
     if text.count("/") == 1 and not text.startswith((".", "/")) and path.suffix != ".gguf":
-        return f"; for a repository of the hub write hf:{text}"
+        return f"; for a repository of the hub write hf:{printable(text)}"
     return ""
 
 
@@ -181,9 +188,10 @@ def _resolve_row(job: Job, wanted: CatalogReference) -> ResolvedModel:
     elif entry.convertible:
         path = prepare_converted(job, entry, file_type)
     else:
+        way_out = entry.note or "find a repository with one and load it as hf:owner/repo:QUANT"
         raise ModelNotFoundError(
             f"the catalogue knows no GGUF of {entry.name!r} and its weights cannot be converted "
-            "here; find a repository with one and load it as hf:owner/repo:QUANT"
+            f"here; {way_out}"
         )
     return ResolvedModel(path, entry.name, entry, file_type)
 

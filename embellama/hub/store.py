@@ -21,7 +21,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,8 @@ from typing import Literal, TypeAlias
 import platformdirs
 from huggingface_hub import constants
 
-from embellama.errors import DownloadError, ModelNotFoundError
+from embellama.errors import ConfigurationError, DownloadError, ModelNotFoundError
+from embellama.gguf_header import printable
 from embellama.hub.catalog import find
 from embellama.logs import log
 
@@ -77,22 +78,40 @@ class Receipt:
 
 
 def cache_directory(cache_path: Path | None = None) -> Path:
-    """Say where converted models are kept; the directory may not exist yet."""
+    """Say where converted models are kept; the directory may not exist yet.
+
+    Raises:
+        ConfigurationError: It is no path, or begins with a user without a home directory.
+    """
     if cache_path is None and (value := os.environ.get(CACHE_VARIABLE, "").strip()):
         cache_path = Path(value)
     if cache_path is None:
         cache_path = platformdirs.user_cache_path("embellama", appauthor=False)
-    return Path(cache_path).expanduser().absolute()
+    return _full_path(Path(cache_path), CACHE_VARIABLE)
 
 
 def hub_cache_directory() -> Path:
     """Say where huggingface-hub keeps its downloads, by the environment as it is now."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if value := os.environ.get(variable, "").strip():
-            return Path(os.path.expandvars(value)).expanduser().absolute()
+            return _full_path(Path(os.path.expandvars(value)), variable)
     if value := os.environ.get(HUB_CACHE_VARIABLE, "").strip():
-        return Path(os.path.expandvars(value)).expanduser().absolute() / "hub"
+        return _full_path(Path(os.path.expandvars(value)), HUB_CACHE_VARIABLE) / "hub"
     return Path(constants.HF_HUB_CACHE)
+
+
+def _full_path(path: Path, variable: str) -> Path:
+    if "\0" in str(path):
+        raise ConfigurationError(
+            f"the cache directory {str(path)!r} has a NUL, which no path can have; leave it out"
+        )
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as exc:
+        raise ConfigurationError(
+            f"the cache directory {str(path)!r} begins with a user whose home directory is not "
+            f"known; write it in full, there or in {variable}"
+        ) from exc
 
 
 @contextmanager
@@ -192,43 +211,58 @@ def work_directory(cache: Path) -> Iterator[Path]:
     work = cache / "work"
     work.mkdir(parents=True, exist_ok=True)
     for old in work.iterdir():
-        if time.time() - old.stat().st_mtime > STALE_WORK_S:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process has just removed its own
+            if time.time() - old.stat().st_mtime > STALE_WORK_S:
+                shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
 def list_stored(cache_path: Path | None = None) -> list[StoredFile]:
-    """List the model files here and in the hub's cache, by name."""
+    """List the model files here and in the hub's cache, by name.
+
+    Files that other processes remove meanwhile are left out.
+    """
     cache = cache_directory(cache_path)
     stored = [*_list_own(cache), *_list_hub(hub_cache_directory())]
-    return sorted(stored, key=lambda file: (file.name, str(file.path)))
+    return sorted(filter(None, stored), key=lambda file: (file.name, str(file.path)))
 
 
-def _list_own(cache: Path) -> Iterator[StoredFile]:
+def _list_own(cache: Path) -> Iterator[StoredFile | None]:
     for path in cache.glob("converted/*.gguf"):
         receipt = read_receipt(path.with_name(path.name + ".json"))
         yield _stored(path, receipt.name if receipt else path.stem, "converted")
     for path in cache.glob("converted/*.gguf.corrupt"):
         yield _stored(path, path.name, "set_aside")
-    for path in cache.glob("work/**/*"):
-        if path.is_file():
-            yield _stored(path, path.name, "unfinished")
+    for path in _files_below(cache / "work"):
+        yield _stored(path, path.name, "unfinished")
 
 
-def _stored(path: Path, name: str, kind: StoredKind) -> StoredFile:
-    stat = path.stat()
+def _files_below(directory: Path) -> Iterator[Path]:
+    """List files at any depth; unlike ``glob`` it bears folders that go while it looks."""
+    for folder, _, names in os.walk(directory):
+        yield from (Path(folder, name) for name in names)
+
+
+def _stored(path: Path, name: str, kind: StoredKind) -> StoredFile | None:
+    """Describe a file; None if it has just been removed, or is a link to nothing."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    name = printable(name)
     return StoredFile(path, name, kind, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
 
-def _list_hub(directory: Path) -> Iterator[StoredFile]:
+def _list_hub(directory: Path) -> Iterator[StoredFile | None]:
     if not directory.is_dir():
         return
-    for path in directory.glob("models--*/snapshots/*/**/*.gguf"):
-        folder, _, commit, *inside = path.relative_to(directory).parts
-        repository = folder.removeprefix("models--").replace("--", "/", 1)
-        if path.exists():  # not a link whose content is gone
-            yield _stored(path, f"hf:{repository}@{commit[:12]}/{'/'.join(inside)}", "hub")
+    for snapshots in directory.glob("models--*/snapshots"):
+        repository = snapshots.parent.name.removeprefix("models--").replace("--", "/", 1)
+        for path in _files_below(snapshots):
+            commit, *inside = path.relative_to(snapshots).parts
+            if inside and path.suffix == ".gguf":
+                yield _stored(path, f"hf:{repository}@{commit[:12]}/{'/'.join(inside)}", "hub")
 
 
 def remove_stored(
@@ -284,8 +318,8 @@ def _remove(file: StoredFile, directory: Path) -> int:
     file.path.unlink(missing_ok=True)
     file.path.with_name(file.path.name + ".json").unlink(missing_ok=True)
     if content != file.path and file.kind == "hub":
-        snapshots = content.parent.parent.glob("snapshots/*/**/*")
-        if any(link.resolve() == content for link in snapshots):
+        links = _files_below(content.parent.parent / "snapshots")
+        if any(link.resolve() == content for link in links):
             return 0  # another revision still has the same content
         content.unlink(missing_ok=True)
     return file.size_bytes

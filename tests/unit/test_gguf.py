@@ -1,3 +1,4 @@
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -114,6 +115,12 @@ def test_a_token_id_outside_the_vocabulary_is_none_as_in_llama_cpp(tmp_path):
     assert read_metadata(path).eos_token_id is None
 
 
+def test_empty_tokens_are_different_ones(tmp_path):
+    tokens = [*TOKENS[:-3], "", "", "b\0"]
+    path = write_gguf(tmp_path / "m.gguf", with_value("tokenizer.ggml.tokens", tokens))
+    assert read_metadata(path).n_vocab == 7
+
+
 def test_a_large_vocabulary_is_stepped_over(tmp_path):
     def large(writer: GGUFWriter) -> None:
         writer.add_token_list([f"▁{n}" for n in range(250_000)])
@@ -138,6 +145,27 @@ def test_a_large_vocabulary_is_stepped_over(tmp_path):
 def test_missing_files_say_what_to_do(tiny, name, message):
     with pytest.raises(ModelNotFoundError, match=message):
         read_metadata(tiny.parent / name)
+
+
+@pytest.mark.parametrize("name", ["a\0b.gguf", "\udcff.gguf", f"{'d' * 300}/m.gguf"])
+def test_paths_that_no_file_can_have_are_not_found(tmp_path, name):
+    with pytest.raises(ModelNotFoundError) as caught:
+        read_metadata(tmp_path / name)
+    str(caught.value).encode()
+
+
+def test_names_that_are_no_text_are_written_as_their_bytes(tmp_path):
+    folder = tmp_path / os.fsdecode(b"f\xff")
+    folder.mkdir()
+    path = write_gguf(folder / os.fsdecode(b"m\xfe.gguf"), without("general.name"))
+    found = read_metadata(path)
+    assert (found.path, found.name) == (path, r"m\udcfe")
+    with pytest.raises(ModelNotFoundError, match=r"name the file in it: m\\udcfe.gguf"):
+        read_metadata(folder)
+    (folder / "config.json").write_text("{}")
+    path.unlink()
+    with pytest.raises(ModelNotFoundError, match=r"embellama convert .*f\\udcff model.gguf"):
+        read_metadata(folder)
 
 
 def test_a_folder_without_models_says_so(tmp_path):
@@ -198,6 +226,14 @@ def repeat_a_token(writer: GGUFWriter) -> None:
     writer.add_token_list([*TOKENS[:-1], TOKENS[-2]])
 
 
+def cut_a_token_to_another(writer: GGUFWriter) -> None:
+    writer.add_token_list([*TOKENS[:-1], f"{TOKENS[-2]}\0more"])
+
+
+def name_a_token_like_an_empty_one(writer: GGUFWriter) -> None:
+    writer.add_token_list([*TOKENS[:-2], "[EMPTY_6]", ""])
+
+
 def add_bad_rope(writer: GGUFWriter) -> None:
     writer.add_string("bert.rope.scaling.type", "linaer")
 
@@ -215,6 +251,8 @@ def make_adapter(writer: GGUFWriter) -> None:
     ("change", "message"),
     [
         (repeat_a_token, "7 tokens, but only 6 different"),
+        (cut_a_token_to_another, "7 tokens, but only 6 different"),
+        (name_a_token_like_an_empty_one, "7 tokens, but only 6 different"),
         (add_bad_rope, "rope scaling 'linaer' is unknown"),
         (add_too_many_experts, "3 of 2 experts"),
         (make_adapter, "holds no model .type 'adapter'"),

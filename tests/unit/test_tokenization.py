@@ -3,9 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from embellama.errors import InvalidInputError
 from embellama.gguf import read_metadata
 from embellama.testing import FakeVocabulary
-from embellama.tokenization import Tokenizer, normalizer_for
+from embellama.tokenization import MAX_RUN_CHARS, Tokenizer, normalizer_for
 from embellama.wordpiece import WordPieceNormalizer
 
 
@@ -59,6 +60,21 @@ def test_what_is_known_without_tokenizing(metadata, text, fits):
     tokenizer = Tokenizer(FakeVocabulary(), metadata)
     assert tokenizer.n_special == 2
     assert tokenizer.surely_fits(text, 100) is fits
+
+
+@pytest.mark.parametrize("char", ["!", "a", " ", "\n", "é"])
+def test_a_run_that_would_overflow_the_stack_is_refused(metadata, char):
+    changed = dataclasses.replace(metadata, vocab_kind="gpt2", pre_tokenizer="default")
+    tokenizer = Tokenizer(FakeVocabulary(), changed)
+    assert len(tokenizer.encode(char * MAX_RUN_CHARS)) <= 3
+    before = "abc" if char.isspace() else "   "
+    with pytest.raises(InvalidInputError, match="from character 3 on"):
+        tokenizer.encode(before + char * (MAX_RUN_CHARS + 1))
+
+
+def test_kinds_that_llama_cpp_splits_by_hand_take_any_run(metadata):
+    changed = dataclasses.replace(metadata, vocab_kind="gpt2", pre_tokenizer="qwen2")
+    assert len(Tokenizer(FakeVocabulary(), changed).encode("!" * 100_000)) == 3
 
 
 def test_vocabularies_that_add_tokens_of_their_own_are_always_tokenized(metadata):

@@ -11,6 +11,7 @@ import pytest
 
 from embellama.errors import ConversionError
 from embellama.hub.convert import convert_folder
+from embellama.hub.quantize import quantize_file
 
 
 def nothing_left(target: Path) -> bool:
@@ -55,6 +56,15 @@ def test_a_target_that_is_a_folder(folder, target):
     with pytest.raises(ConversionError, match="cannot be written"):
         convert_folder(folder, target)
     assert [path.name for path in target.parent.iterdir()] == ["m.gguf"]
+
+
+def test_targets_that_no_file_can_have(folder, tmp_path):
+    for name, said in (("a\0b.gguf", "has a NUL"), ("x" * 300, "cannot be written")):
+        with pytest.raises(ConversionError, match=said):
+            convert_folder(folder, tmp_path / name)
+        with pytest.raises(ConversionError, match=said):
+            quantize_file(convert_folder(folder, tmp_path / "m").path, tmp_path / name, "Q8_0")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", folder.name]
 
 
 def test_a_folder_that_cannot_be_made(folder, tmp_path):

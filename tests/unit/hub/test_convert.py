@@ -1,3 +1,4 @@
+import os
 import tracemalloc
 
 import numpy as np
@@ -9,6 +10,7 @@ from embellama.errors import ConversionError
 from embellama.gguf import read_metadata
 from embellama.hub import convert
 from embellama.hub.convert import convert_folder
+from embellama.hub.quantize import quantize_file
 from tests.tiny_bert import SPELT, random_weights, tensors_of, types_of, value_of, write_folder
 
 
@@ -104,6 +106,14 @@ def test_metadata(folder, target):
 def test_a_name_can_be_given(folder, target):
     convert_folder(folder, target, name="all-MiniLM")
     assert read_metadata(target).name == "all-MiniLM"
+
+
+def test_names_that_are_no_text(folder, tmp_path):
+    source = folder.rename(tmp_path / os.fsdecode(b"f\xff"))
+    report = convert_folder(source, tmp_path / os.fsdecode(b"m\xfe.gguf"), file_type="F32")
+    assert read_metadata(report.path).name == r"f\udcff"
+    smaller = quantize_file(report.path, tmp_path / os.fsdecode(b"q\xfd.gguf"), "Q8_0")
+    assert (tmp_path / os.fsdecode(b"q\xfd.gguf")).stat().st_size == smaller.size_bytes
 
 
 def test_the_conversion_is_logged(folder, target):

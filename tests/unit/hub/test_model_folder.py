@@ -8,6 +8,12 @@ from embellama.hub.convert import convert_folder
 from tests.tiny_bert import modules, value_of, write_json
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_folder_that_no_folder_can_be(tmp_path, target, name):
+    with pytest.raises(ConversionError, match="is not there"):
+        convert_folder(tmp_path / name, target)
+
+
 @pytest.mark.parametrize(
     ("config", "pooling_type"),
     [

@@ -4,8 +4,11 @@ import pytest
 from embellama import EmbeddingEngine
 from embellama.errors import ConversionError, GGUFFormatError, ModelNotFoundError
 from embellama.gguf import read_metadata
+from embellama.gguf_header import read_header
+from embellama.hub import quantize
 from embellama.hub.convert import convert_folder
 from embellama.hub.quantize import quantize_file
+from tests.tiny_bert import write_folder
 
 
 @pytest.fixture
@@ -42,6 +45,52 @@ def test_a_type_that_cannot_be_made(source, tmp_path, file_type, said):
     assert not list(tmp_path.glob("*q.gguf*"))
 
 
+@pytest.fixture
+def wide(tmp_path):
+    """Write a BERT with rows of 256, which no type has to fall back for."""
+    folder = write_folder(tmp_path / "wide", hidden_size=256, intermediate_size=512)
+    return convert_folder(folder, tmp_path / "wide.gguf", file_type="F32").path
+
+
+@pytest.mark.parametrize("file_type", ["IQ2_M", "IQ3_XS", "IQ3_XXS"])
+def test_types_that_need_an_importance_matrix_for_some_rows(source, wide, tmp_path, file_type):
+    assert quantize_file(source, tmp_path / "q.gguf", file_type).file_type == file_type
+    with pytest.raises(ConversionError, match=f"{file_type} needs an importance matrix.* IQ3_S or"):
+        quantize_file(wide, tmp_path / "wide-q.gguf", file_type)
+    assert not list(tmp_path.glob("*wide-q.gguf*"))
+
+
+@pytest.mark.parametrize("file_type", ["Q2_K", "IQ3_S"])
+def test_types_that_are_recommended_instead_can_be_made(wide, tmp_path, file_type):
+    report = quantize_file(wide, tmp_path / "q.gguf", file_type)
+    assert set(report.tensor_types) & {"Q2_K", "IQ3_S"}
+
+
+def with_weight(path, name, value):
+    """Set the first weight of a tensor."""
+    tensor = next(tensor for tensor in read_header(path).tensors if tensor.name == name)
+    kind = {"F32": "<f4", "BF16": "<u2"}[tensor.type_name]
+    raw = np.array(np.float32(value).view("<u4") >> 16 if kind == "<u2" else value, kind).tobytes()
+    with path.open("r+b") as file:
+        file.seek(tensor.offset)
+        file.write(raw)
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38, 1e6, np.inf, np.nan])
+@pytest.mark.parametrize("source_type", ["F32", "BF16"])
+def test_weights_that_are_no_weights(folder, tmp_path, monkeypatch, source_type, value):
+    monkeypatch.setattr(quantize, "_CHUNK_BYTES", 1000)
+    source = convert_folder(folder, tmp_path / "m.gguf", file_type=source_type).path
+    with_weight(source, "blk.1.ffn_up.weight", value)
+    with pytest.raises(ConversionError, match=r"blk.1.ffn_up.weight has weights up to"):
+        quantize_file(source, tmp_path / "q.gguf", "IQ3_S")
+
+
+def test_weights_as_large_as_block_scales_get(wide, tmp_path):
+    with_weight(wide, "blk.1.ffn_up.weight", 65_504)
+    assert quantize_file(wide, tmp_path / "q.gguf", "IQ3_S").tensor_types["IQ3_S"] > 1
+
+
 def test_quantizing_twice_has_to_be_allowed(source, tmp_path):
     once = quantize_file(source, tmp_path / "once.gguf", "Q8_0").path
     with pytest.raises(ConversionError, match="is Q8_0 already"):
@@ -63,9 +112,9 @@ def test_a_target_that_is_a_folder(source, tmp_path):
 
 
 def test_llama_cpps_own_refusal_is_told_and_leaves_no_file(source, tmp_path, monkeypatch):
-    from embellama._llama import quantize
+    from embellama._llama import quantize as native
 
-    monkeypatch.setattr(quantize, "run_quantize", lambda *args, **kwargs: ("failed to write",))
+    monkeypatch.setattr(native, "run_quantize", lambda *args, **kwargs: ("failed to write",))
     with pytest.raises(ConversionError, match="failed to write"):
         quantize_file(source, tmp_path / "q.gguf", "Q8_0")
     assert not list(tmp_path.glob("*q.gguf*"))

@@ -66,6 +66,12 @@ def test_the_home_directory_is_expanded(monkeypatch, tmp_path):
     assert parse_reference("~/a.gguf") == FileReference(tmp_path / "a.gguf")
 
 
+@pytest.mark.parametrize("model", ["~no-such-user/a.gguf", Path("~no-such-user/a.gguf")])
+def test_a_home_directory_that_is_not_known(model):
+    with pytest.raises(InvalidInputError, match="'~no-such-user/a.gguf' begins with a user"):
+        parse_reference(model)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -102,6 +102,32 @@ class TestFiles:
         with pytest.raises(ModelNotFoundError, match="write hf:someone/model"):
             resolve_model("someone/model")
 
+    @pytest.mark.parametrize("name", ["x" * 5000 + ".gguf", "a\0b.gguf", "\udcff/m.gguf"])
+    def test_a_path_that_no_file_can_have(self, name):
+        with pytest.raises(ModelNotFoundError) as caught:
+            resolve_model(name)
+        str(caught.value).encode()
+
+    def test_a_missing_file_in_a_working_directory_that_is_gone(self, tmp_path, monkeypatch):
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(ModelNotFoundError, match="cannot be read"):
+            resolve_model("none.gguf")
+
+    def test_names_that_are_no_text(self, tmp_path):
+        path = tmp_path / os.fsdecode(b"m\xff-00001-of-00002.gguf")
+        path.write_bytes(b"GGUF")
+        with pytest.raises(ModelNotFoundError, match=r"which m\\udcff-00002-of"):
+            resolve_model(path)
+        with pytest.raises(ModelNotFoundError, match=r"one of its files: m\\udcff-00001-of"):
+            resolve_model(tmp_path)
+        path = path.rename(tmp_path / os.fsdecode(b"m\xff.gguf"))
+        assert resolve_model(path) == ResolvedModel(path, r"m\udcff")
+        with pytest.raises(ModelNotFoundError) as caught:
+            resolve_model(os.fsdecode(b"a/b\xff"))
+        assert str(caught.value).endswith(r"write hf:a/b\udcff")
+
     def test_a_directory(self, tmp_path):
         with pytest.raises(ModelNotFoundError, match="embellama convert"):
             resolve_model(tmp_path)
@@ -469,3 +495,15 @@ def test_a_catalogue_name_reaches_its_row(served, cache, monkeypatch):
     found = resolve_model("minilm:Q8_0")
     assert found.name == "minilm"
     assert seen == [(found.entry, "Q8_0")]
+
+
+@pytest.mark.parametrize("name", ["multilingual-e5-small", "multilingual-e5-base:Q8_0"])
+def test_a_row_without_files_names_the_way_out(hub, name):
+    with pytest.raises(ModelNotFoundError, match=r"knows no GGUF of .*convert_hf_to_gguf\.py and"):
+        resolve_model(name)
+    assert hub.count("GET", "") == 0
+
+
+def test_a_row_without_files_and_note_sends_to_the_hub(hub):
+    with pytest.raises(ModelNotFoundError, match="load it as hf:owner/repo:QUANT"):
+        resolve_model(tiny(entry=row(convertible=False)))

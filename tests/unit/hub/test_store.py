@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from embellama.errors import DownloadError, ModelNotFoundError
+from embellama.errors import ConfigurationError, DownloadError, ModelNotFoundError
 from embellama.hub import store
 from embellama.hub.download import fetch_file, list_repository
 from embellama.hub.store import (
@@ -48,6 +48,12 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert cache_directory() == platformdirs.user_cache_path("embellama", appauthor=False)
 
 
+@pytest.mark.parametrize("path", ["~no-such-user/cache", "a\0b"])
+def test_a_cache_that_cannot_be_is_an_error_of_ours(path):
+    with pytest.raises(ConfigurationError, match="cache directory '(~no-such-user|a.x00b)"):
+        cache_directory(Path(path))
+
+
 def test_where_the_hubs_cache_is(monkeypatch, tmp_path):
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -57,6 +63,9 @@ def test_where_the_hubs_cache_is(monkeypatch, tmp_path):
     assert hub_cache_directory() == tmp_path / "hub"
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "other"))
     assert hub_cache_directory() == tmp_path / "other"
+    monkeypatch.setenv("HF_HUB_CACHE", "~no-such-user/hub")
+    with pytest.raises(ConfigurationError, match="HF_HUB_CACHE"):
+        hub_cache_directory()
 
 
 def test_an_untouched_file_is_intact_without_hashing(cache, monkeypatch):
@@ -115,6 +124,58 @@ def test_a_work_directory_goes_and_takes_stale_ones_along(cache):
         (work / "half.gguf").write_bytes(b"GG")
         assert not stale.exists()
     assert [path.name for path in (cache / "work").iterdir()] == ["running"]
+
+
+def gone_before_it_is_looked_at(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Remove paths of these names at the moment their state is asked for."""
+    stat = Path.stat
+
+    def remove_first(path: Path, **kwargs: bool) -> os.stat_result:
+        if path.name in names:
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+        return stat(path, **kwargs)
+
+    monkeypatch.setattr(Path, "stat", remove_first)
+
+
+def test_a_work_directory_of_another_process_may_go_meanwhile(cache, monkeypatch):
+    (cache / "work" / "other").mkdir(parents=True)
+    gone_before_it_is_looked_at(monkeypatch, "other")
+    with work_directory(cache) as work:
+        assert [path.name for path in (cache / "work").iterdir()] == [work.name]
+
+
+def test_files_that_go_while_they_are_listed_are_left_out(cache, monkeypatch):
+    kept = put(cache)
+    put(cache, "minilm-Q8_0-0123.gguf")
+    half = cache / "work" / "other" / "half.gguf"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"GG")
+    gone_before_it_is_looked_at(monkeypatch, "half.gguf", "minilm-Q8_0-0123.gguf")
+    assert [file.path for file in list_stored()] == [kept]
+
+
+def test_folders_that_go_while_they_are_listed_are_left_out(cache, monkeypatch):
+    kept = put(cache)
+    for name in ("first", "second"):
+        (cache / "work" / name).mkdir(parents=True)
+        (cache / "work" / name / "half.gguf").write_bytes(b"GG")
+    scandir = os.scandir
+
+    def remove_first(folder):
+        if isinstance(folder, str | Path) and Path(folder).parent.name == "work":
+            shutil.rmtree(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", remove_first)
+    assert [file.path for file in list_stored()] == [kept]
+
+
+def test_a_name_that_is_no_text_is_listed_as_its_bytes(cache):
+    path = cache / "work" / os.fsdecode(b"m\xff.gguf")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GG")
+    assert [(file.name, file.path) for file in list_stored()] == [(r"m\udcff.gguf", path)]
 
 
 def test_listing_says_what_takes_room(hub, cache):
