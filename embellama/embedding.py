@@ -43,7 +43,7 @@ def embed_one(model: LoadedModel, text: str) -> FloatArray:
     Returns:
         float32 (n_embd,).
     """
-    encoded = encode_suspects([text], model.tokenizer, limit=model.n_ctx, n_jobs=1)
+    encoded = encode_suspects([text], model.tokenizer, limit=model.facts.n_ctx, n_jobs=1)
     ids = encoded[0] if encoded else model.tokenizer.encode(text)
     pending = model.scheduler.submit([ids])
     try:
@@ -69,8 +69,8 @@ def embed_many(
     Returns:
         float32 (n_texts, n_embd), in the order of the texts.
     """
-    encoded = encode_suspects(texts, model.tokenizer, limit=model.n_ctx, n_jobs=n_jobs)
-    out = np.empty((len(texts), model.info.n_embd), dtype=np.float32)
+    encoded = encode_suspects(texts, model.tokenizer, limit=model.facts.n_ctx, n_jobs=n_jobs)
+    out = np.empty((len(texts), model.facts.n_embd), dtype=np.float32)
     done = 0
 
     def advance(n_rows: int) -> None:
@@ -104,7 +104,7 @@ def embed_iterable(
         while batch := list(islice(source, size)):
             check_texts(batch, first_index=start)
             encoded = encode_suspects(
-                batch, model.tokenizer, limit=model.n_ctx, n_jobs=n_jobs, first_index=start
+                batch, model.tokenizer, limit=model.facts.n_ctx, n_jobs=n_jobs, first_index=start
             )
             yield _encode_window(model, batch, range(len(batch)), encoded, n_jobs)
             start += len(batch)
@@ -130,9 +130,10 @@ def _encode_window(
     missing = [index for index in positions if index not in encoded]
     fresh = model.tokenizer.encode_many([texts[index] for index in missing], n_jobs=n_jobs)
     found = dict(zip(missing, fresh, strict=True))
-    if (longest := max(map(len, fresh), default=0)) > model.n_ctx:
+    longest, limit = max(map(len, fresh), default=0), model.facts.n_ctx
+    if longest > limit:  # the last line of defence: nothing is cut, and no table overrun
         raise EmbeddingGenerationError(
-            f"a text of {longest} tokens was taken for one within {model.n_ctx}; please report this"
+            f"a text of {longest} tokens was taken for one within {limit}; please report this"
         )
     return [found[index] if index in found else encoded.pop(index) for index in positions]
 
@@ -187,10 +188,10 @@ def _finish(model: LoadedModel, rows: FloatArray, *, first_index: int, n_jobs: i
     if bad:
         indices = [first_index + index for index in bad]
         raise EmbeddingGenerationError(
-            f"model {model.info.name!r} gave NaN or infinity for text {indices[:10]}; "
+            f"model {model.facts.name!r} gave NaN or infinity for text {indices[:10]}; "
             "the file may be damaged: check it with `embellama doctor`"
         )
-    normalization = model.info.normalization
+    normalization = model.facts.normalization
     blocks = [rows[at : at + _ROWS_PER_TASK] for at in range(0, len(rows), _ROWS_PER_TASK)]
     finished = map_threads(lambda block: normalize(block, normalization), blocks, n_jobs=n_jobs)
     return finished[0] if len(finished) == 1 else np.concatenate(finished)

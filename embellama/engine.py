@@ -248,7 +248,7 @@ class EmbeddingEngine:
         with self._use(model) as loaded:
             checked = check_texts(texts)
             if not checked:
-                return np.empty((0, loaded.info.n_embd), dtype=np.float32)
+                return np.empty((0, loaded.facts.n_embd), dtype=np.float32)
             with reporting(progress, total=len(checked)) as on_progress:
                 return embed_many(loaded, checked, n_jobs=self._n_jobs, on_progress=on_progress)
 

@@ -46,9 +46,9 @@ class LoadedModel:
         return self._info.weights_bytes + self.scheduler.context_bytes
 
     @property
-    def n_ctx(self) -> int:
-        """Per-text limit in tokens."""
-        return self._info.n_ctx
+    def facts(self) -> ModelInfo:
+        """What does not change while it is loaded; cheap, for the hot path."""
+        return self._info
 
     def close(self) -> None:
         """Stop the workers and free contexts and weights. Blocks until running work is done.
