@@ -9,7 +9,6 @@ that slows down slows both.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from llama_cpp import Llama
 from benches.machine import describe_machine
 from benches.texts import short_sentences
 from embellama import EmbeddingEngine, ModelConfig
+from embellama._parallel import available_cores
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--n-texts", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=available_cores(physical=True))
     parser.add_argument("--texts", type=Path, help="one text a line instead of made-up sentences")
     options = parser.parse_args()
     texts = short_sentences(options.n_texts)

@@ -9,12 +9,12 @@ PIECES = ["▁", "a", "b", "c", "▁a", "▁b", "▁c", "▁ab"]
 N_EMBD, N_FF, N_LAYER, N_HEAD, N_CTX = 32, 48, 2, 4, 64
 
 
-def write_decoder(path: Path, *, add_eos: bool = False) -> Path:
+def write_decoder(path: Path, *, add_eos: bool = False, tensors_a_part: int = 0) -> Path:
     """Write a llama with a SentencePiece vocabulary and random weights."""
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *PIECES]
     kinds = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
     kinds += [TokenType.BYTE] * 256 + [TokenType.NORMAL] * len(PIECES)
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, "llama", split_max_tensors=tensors_a_part)
     writer.add_name("tiny decoder")
     writer.add_block_count(N_LAYER)
     writer.add_context_length(N_CTX)

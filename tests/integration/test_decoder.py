@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from embellama import EmbeddingEngine, EmptyInputError, InputTooLongError, ModelConfig
+from embellama import (
+    EmbeddingEngine,
+    EmptyInputError,
+    InputTooLongError,
+    ModelConfig,
+    ModelNotFoundError,
+)
 from tests.tiny_decoder import N_CTX, N_EMBD, write_decoder
 
 
@@ -73,3 +79,19 @@ def test_a_vocabulary_that_adds_tokens_of_its_own_does_not_slip_over_the_limit(p
             else:
                 with pytest.raises(InputTooLongError):
                     engine.embed("d", text)
+
+
+def test_a_split_model_is_loaded_by_any_of_its_parts(path, tmp_path):
+    write_decoder(tmp_path / "split.gguf", tensors_a_part=8)
+    parts = sorted(tmp_path.glob("split-*.gguf"))
+    assert len(parts) > 2
+    with EmbeddingEngine() as engine:
+        engine.load_model(path, name="whole")
+        info = engine.load_model(parts[1], name="split")
+        assert info.path == parts[0]
+        assert info.size_bytes == sum(part.stat().st_size for part in parts)
+        whole, split = engine.embed("whole", "ab c"), engine.embed("split", "ab c")
+    np.testing.assert_array_equal(whole, split)
+    parts[2].unlink()
+    with EmbeddingEngine() as engine, pytest.raises(ModelNotFoundError, match=parts[2].name):
+        engine.load_model(parts[0])

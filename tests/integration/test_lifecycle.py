@@ -25,6 +25,9 @@ from embellama import (
 )
 from embellama.testing import FakeBackend, length_rows
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
 
 def run_python(code: str, *, timeout_s: float = 100) -> str:
     done = subprocess.run(
@@ -193,6 +196,7 @@ def test_a_memory_limit_evicts_the_idle_or_refuses_with_the_numbers(tiny_path):
         engine.load_model(tiny_path)
 
 
+@needs_fork
 def test_a_forked_child_is_told_at_once(tiny_path):
     output = run_python(f"""
         import os, warnings
@@ -216,6 +220,7 @@ def test_a_forked_child_is_told_at_once(tiny_path):
     assert output.split("\n")[:2] == ["refused: True", "child 0 parent (64,)"]
 
 
+@needs_signals
 def test_ctrl_c_in_a_long_batch_returns_promptly_and_the_engine_stays_usable(engine):
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("needs the main thread, where Python delivers signals")
@@ -379,6 +384,7 @@ def test_an_engine_that_is_dropped_gives_its_models_back(tiny_path):
     assert backend.models[0].closed
 
 
+@needs_fork
 def test_a_stream_begun_before_a_fork_is_refused_in_the_child(tiny_path):
     output = run_python(f"""
         import os, warnings
