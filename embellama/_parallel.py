@@ -1,6 +1,6 @@
-"""Threads for the work around inference; the only importer of joblib.
+"""Threads for the work before inference; the only importer of joblib.
 
-llama.cpp's tokenizer and numpy release the GIL, so threads are enough and nothing is pickled.
+llama.cpp's tokenizer releases the GIL, so threads are enough and nothing is pickled.
 """
 
 from __future__ import annotations

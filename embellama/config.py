@@ -269,7 +269,7 @@ class EngineConfig(_LayeredConfig):
         lazy: Load a configured or catalogued model when it is first asked for.
         memory_limit_bytes: Most bytes of weights, and of the contexts made so far, that a load may
             leave in memory. Idle models make room.
-        n_jobs: Threads that tokenize and post-process. Unset: the cores this process may use.
+        n_jobs: Threads that tokenize. Unset: the cores this process may use.
         unload_timeout_s: How long an unload waits for running work.
         cache_path: Where downloads and conversions are kept. Unset: the user's cache directory.
         offline: Use only what is stored already.

@@ -7,7 +7,6 @@ from itertools import islice
 
 import numpy as np
 
-from embellama._parallel import map_threads
 from embellama.errors import BatchError, EmbeddingGenerationError
 from embellama.inputs import check_texts, encode_suspects
 from embellama.loading import LoadedModel
@@ -20,9 +19,6 @@ WINDOW = 512
 
 FIRST_WINDOW = 64
 """Texts of a stream's first window, so that its first vectors come early; then it doubles."""
-
-_ROWS_PER_TASK = 4096
-"""Rows one thread post-processes at a time."""
 
 BATCH_TOLERANCE = {"F32": 5e-4, "F16": 5e-4, "BF16": 2e-3}
 """Most by which a component differs between a text alone and packed with others, by file type.
@@ -53,7 +49,7 @@ def embed_one(model: LoadedModel, text: str) -> FloatArray:
     except BaseException:
         pending.cancel()
         raise
-    vector: FloatArray = _finish(model, rows, first_index=0, n_jobs=1)[0]
+    vector: FloatArray = _finish(model, rows, first_index=0)[0]
     return vector
 
 
@@ -85,7 +81,7 @@ def embed_many(
 
     start = 0
     for rows in _pipelined(model, windows(), advance):
-        out[start : start + len(rows)] = _finish(model, rows, first_index=start, n_jobs=n_jobs)
+        out[start : start + len(rows)] = _finish(model, rows, first_index=start)
         start += len(rows)
     return out
 
@@ -112,7 +108,7 @@ def embed_iterable(
 
     start = 0
     for rows in _pipelined(model, windows()):
-        finished = _finish(model, rows, first_index=start, n_jobs=n_jobs)
+        finished = _finish(model, rows, first_index=start)
         start += len(rows)
         for row in finished:
             # a copy of its own: a view would keep the whole window alive
@@ -182,8 +178,12 @@ def _rows_of(window: tuple[int, PendingRows], on_rows: Callable[[int], None]) ->
         ) from exc.__cause__
 
 
-def _finish(model: LoadedModel, rows: FloatArray, *, first_index: int, n_jobs: int) -> FloatArray:
-    """Normalise rows, in parallel where there are many; refuse NaN and infinity."""
+def _finish(model: LoadedModel, rows: FloatArray, *, first_index: int) -> FloatArray:
+    """Normalise the rows of a window while the next one computes; refuse NaN and infinity.
+
+    On the calling thread: 512 rows take 0.3 ms at width 384 and 6 ms at 4,096, which is less than
+    handing them to other threads.
+    """
     bad = rows_with_bad_values(rows)
     if bad:
         indices = [first_index + index for index in bad]
@@ -191,7 +191,4 @@ def _finish(model: LoadedModel, rows: FloatArray, *, first_index: int, n_jobs: i
             f"model {model.facts.name!r} gave NaN or infinity for text {indices[:10]}; "
             "the file may be damaged: check it with `embellama doctor`"
         )
-    normalization = model.facts.normalization
-    blocks = [rows[at : at + _ROWS_PER_TASK] for at in range(0, len(rows), _ROWS_PER_TASK)]
-    finished = map_threads(lambda block: normalize(block, normalization), blocks, n_jobs=n_jobs)
-    return finished[0] if len(finished) == 1 else np.concatenate(finished)
+    return normalize(rows, model.facts.normalization)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from embellama._parallel import map_threads
 from embellama.errors import (
     ConfigurationError,
     EmptyInputError,
@@ -15,7 +14,7 @@ from embellama.errors import (
     InvalidInputError,
     InvalidInputTypeError,
 )
-from embellama.tokenization import Tokenizer
+from embellama.tokenization import Tokenizer, map_texts
 from embellama.types import IntArray
 
 _NAMED = 10
@@ -157,19 +156,15 @@ def encode_suspects(
     """
     suspects = [i for i, text in enumerate(texts) if not tokenizer.surely_fits(text, limit)]
 
-    def encode(index: int) -> IntArray | InvalidInputError | None:
-        if is_blank(texts[index]):
+    def encode(text: str) -> IntArray | InvalidInputError | None:
+        if is_blank(text):
             return None
         try:
-            return tokenizer.encode(texts[index])
+            return tokenizer.encode(text)
         except InvalidInputError as exc:
             return exc
 
-    def encode_some(indices: Sequence[int]) -> list[IntArray | InvalidInputError | None]:
-        return [encode(index) for index in indices]
-
-    chunks = [suspects[start : start + 128] for start in range(0, len(suspects), 128)]
-    results = [r for chunk in map_threads(encode_some, chunks, n_jobs=n_jobs) for r in chunk]
+    results = map_texts(encode, [texts[index] for index in suspects], n_jobs=n_jobs)
     faults, encoded = _Faults(), dict[int, IntArray]()
     for position, ids in zip(suspects, results, strict=True):
         index = first_index + position

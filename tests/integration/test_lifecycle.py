@@ -285,11 +285,12 @@ def test_nothing_is_printed(tiny_path):
         [
             sys.executable,
             "-c",
-            "from embellama import EmbeddingEngine\n"
+            "from embellama import EmbeddingEngine, ModelNotFoundError\n"
             f"with EmbeddingEngine() as e:\n e.load_model({str(tiny_path)!r}, name='m')\n"
             " e.embed_batch('m', ['a', 'b'] * 100)\n"
             " try: e.load_model('none.gguf')\n"
-            " except Exception: pass\n",
+            " except ModelNotFoundError as error: assert 'none.gguf' in str(error)\n"
+            " else: raise SystemExit('it was found')\n",
         ],
         capture_output=True,
         timeout=60,
