@@ -1,12 +1,15 @@
-"""Rows to vectors: which pooling a model gets, and how its output is scaled."""
+"""Rows to vectors: which pooling a model gets, and what is done to rows outside llama.cpp."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from embellama.types import FloatArray, Normalization, PoolingType
+from embellama.errors import ConfigurationError
+from embellama.types import FloatArray, IntArray, Normalization, PoolingType
 
 ARCHITECTURE_POOLING: dict[str, PoolingType] = {
     "bert": "mean",
@@ -63,23 +66,100 @@ def decide_pooling(
     return PoolingDecision(chosen, source, warnings)
 
 
+_MAX_ABS = 32760.0
+"""What the largest component becomes under ``"max_abs"``. Source: `common_embd_normalize` of
+llama.cpp, which leaves room in the range of an int16."""
+
+ROW_POOLINGS: frozenset[PoolingType] = frozenset({"max", "mean_sqrt_len"})
+"""Poolings that llama.cpp does not have; they are made here of its token rows."""
+
+
+def pool_token_rows(rows: FloatArray, offsets: IntArray, pooling_type: PoolingType) -> FloatArray:
+    """Make one row of each sequence's token rows.
+
+    Args:
+        rows: float32 (n_tokens, n_embd), sequences laid end to end.
+        offsets: int32 (n_sequences + 1,), where each begins; none is empty.
+        pooling_type: ``"max"``: the largest of each component; ``"mean"``; ``"mean_sqrt_len"``:
+            the sum over the square root of the number of tokens.
+            Source: ``pooling_mode_*`` of sentence-transformers' Pooling.
+
+    Returns:
+        float32 (n_sequences, n_embd).
+
+    Raises:
+        ConfigurationError: A pooling that is not of this kind.
+    """
+    starts = offsets[:-1]
+    if pooling_type == "max":
+        most: FloatArray = np.maximum.reduceat(rows, starts, axis=0)
+        return most
+    lengths = np.diff(offsets).astype(np.float64)[:, np.newaxis]
+    sums = np.add.reduceat(rows, starts, axis=0, dtype=np.float64)
+    if pooling_type == "mean":
+        return (sums / lengths).astype(np.float32)
+    if pooling_type == "mean_sqrt_len":
+        return (sums / np.sqrt(lengths)).astype(np.float32)
+    raise ConfigurationError(
+        f"pooling {pooling_type!r} is not made of token rows; those are 'max', 'mean' and "
+        "'mean_sqrt_len'"
+    )
+
+
 def normalize(rows: FloatArray, normalization: Normalization = "l2") -> FloatArray:
-    """Scale each row to length 1.
+    """Scale each row.
 
     Args:
         rows: float32 (n, n_embd).
-        normalization: ``"l2"`` divides by the Euclidean norm; ``"none"`` returns the rows as given.
+        normalization: ``"l2"`` divides by the Euclidean norm; a number ``p`` by the p-norm
+            (1: the sum of absolute values); ``"max_abs"`` makes the largest absolute value 32760;
+            ``"none"`` returns the rows as given.
 
     Returns:
         float32 (n, n_embd). A row of zeros stays zeros.
-        Source: ``--embd-normalize 2`` of llama.cpp, which sums in double precision as here.
+        Source: ``--embd-normalize`` of llama.cpp (2, p, 0 and -1), which sums in double precision
+        as here.
     """
     if normalization == "none":
         return rows
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    norms = _norms(rows, normalization)
     norms[norms == 0.0] = 1.0
     scaled: FloatArray = (rows / norms[:, np.newaxis]).astype(np.float32)
     return scaled
+
+
+def _norms(rows: FloatArray, normalization: Normalization) -> NDArray[np.float64]:
+    if normalization in ("l2", 2):
+        squares: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        return np.sqrt(squares)
+    magnitudes = np.abs(rows).astype(np.float64)
+    # scaled by the largest first, so that a high power neither overflows nor vanishes
+    largest: NDArray[np.float64] = magnitudes.max(axis=1)
+    if normalization == "max_abs":
+        return largest / _MAX_ABS
+    p = float(normalization)
+    relative = magnitudes / np.where(largest == 0.0, 1.0, largest)[:, np.newaxis]
+    norms: NDArray[np.float64] = largest * (relative**p).sum(axis=1) ** (1.0 / p)
+    return norms
+
+
+def merge_windows(
+    rows: FloatArray, n_tokens: Sequence[int], normalization: Normalization
+) -> FloatArray:
+    """Make one row of the windows of a long text: their mean, weighted by their tokens.
+
+    Args:
+        rows: float32 (n_windows, n_embd), not normalised.
+        n_tokens: Tokens of each window that are the text's own.
+        normalization: Unless it is ``"none"``, windows are brought to length 1 before.
+
+    Returns:
+        float32 (n_embd,), not normalised.
+    """
+    weights = np.asarray(n_tokens, dtype=np.float64)
+    scaled = normalize(rows, "none" if normalization == "none" else "l2")
+    merged: FloatArray = ((weights / weights.sum()) @ scaled).astype(np.float32)
+    return merged
 
 
 def rows_with_bad_values(rows: FloatArray) -> list[int]:

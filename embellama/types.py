@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -16,10 +16,21 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.int32]
 
-PoolingType: TypeAlias = Literal["none", "mean", "cls", "last", "rank"]
-Normalization: TypeAlias = Literal["l2", "none"]
-Overflow: TypeAlias = Literal["error"]
-"""What happens to a text over the limit; so far there is one answer: nothing is cut."""
+PoolingType: TypeAlias = Literal["none", "mean", "cls", "last", "rank", "max", "mean_sqrt_len"]
+"""The first five are llama.cpp's, in the order of its codes; the others are computed here."""
+
+Normalization: TypeAlias = Literal["l2", "none", "max_abs"] | int
+"""How a vector is scaled; a number ``p`` from 1 means its p-norm becomes 1."""
+
+Precision: TypeAlias = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
+Overflow: TypeAlias = Literal["error", "truncate", "window"]
+"""What happens to a text over the limit: refused, cut, or embedded in overlapping windows."""
+
+TruncateSide: TypeAlias = Literal["right", "left"]
+"""Which end of a text a cut takes away."""
+
+Kind: TypeAlias = Literal["query", "document"]
+"""The role of a text in a search, for models that were trained with a prompt for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +40,23 @@ class MicroBatch:
     Attributes:
         input_ids: int32 (n_tokens,), the token ids of all sequences one after the other.
         offsets: int32 (n_sequences + 1,), sequence ``i`` is ``input_ids[offsets[i]:offsets[i+1]]``.
+        token_types: int32 (n_tokens,), 0 for the first text of a pair and 1 for the second, for
+            models that tell them apart; None: all 0.
     """
 
     input_ids: IntArray
     offsets: IntArray
+    token_types: IntArray | None = None
 
     @classmethod
-    def pack(cls, sequences: Sequence[IntArray]) -> MicroBatch:
-        """Lay the sequences end to end."""
+    def pack(
+        cls, sequences: Sequence[IntArray], token_types: Sequence[IntArray] | None = None
+    ) -> MicroBatch:
+        """Lay the sequences end to end, and their token types where there are any."""
         offsets = np.zeros(len(sequences) + 1, dtype=np.int32)
         np.cumsum([len(ids) for ids in sequences], out=offsets[1:])
-        return cls(np.concatenate(sequences), offsets)
+        types = np.concatenate(token_types) if token_types is not None else None
+        return cls(np.concatenate(sequences), offsets, types)
 
     @property
     def n_tokens(self) -> int:
@@ -80,6 +97,35 @@ class BackendInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class CachedVector:
+    """A vector with what has to be known of how it came about.
+
+    Attributes:
+        vector: float32 (n_embd,), whole: shorter lengths and other precisions are made from it.
+        n_tokens: Tokens of the text, special tokens included, before any cut.
+        n_dropped: Tokens that a cut took away.
+        n_windows: Windows the text was embedded in; 1 unless it was over the limit.
+    """
+
+    vector: FloatArray
+    n_tokens: int
+    n_dropped: int = 0
+    n_windows: int = 1
+
+
+class VectorCache(Protocol):
+    """Vectors by key. Safe to use from any thread."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[CachedVector | None]:
+        """Return what is there, in the order of the keys; None for what is not."""
+        ...
+
+    def put_many(self, items: Sequence[tuple[bytes, CachedVector]]) -> None:
+        """Keep vectors. A cache that cannot says so in a log event and goes on without."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class ContextOptions:
     """The size and the threads of a worker's context.
 
@@ -87,11 +133,13 @@ class ContextOptions:
         n_tokens: Most tokens in a micro-batch, and in any one sequence.
         n_sequences: Most sequences in a micro-batch.
         n_threads: CPU threads of one forward pass.
+        pooling_type: Another pooling than the model's own; ``"none"`` for token rows.
     """
 
     n_tokens: int
     n_sequences: int
     n_threads: int
+    pooling_type: PoolingType | None = None
 
 
 class Vocabulary(Protocol):
@@ -99,6 +147,13 @@ class Vocabulary(Protocol):
 
     def tokenize(self, text: str, *, add_special: bool = True) -> IntArray:
         """Return int32 (n_tokens,) ids of a text; special tokens inside it are text."""
+        ...
+
+    def pieces(self, ids: IntArray) -> list[bytes]:
+        """Return the bytes each token stands for; empty for special and unknown ones.
+
+        A leading space marks the beginning of a word in vocabularies that mark it.
+        """
         ...
 
 
@@ -135,6 +190,10 @@ class BackendModel(Protocol):
     @property
     def vocabulary(self) -> Vocabulary:
         """The file's vocabulary; lives as long as the model."""
+        ...
+
+    def control_tokens(self, text: str) -> Mapping[str, int]:
+        """Return the control tokens that a trusted text spells, and their ids."""
         ...
 
     def create_context(self, options: ContextOptions) -> BackendContext:
