@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ EMBEDDING_ARCHITECTURES: Final = frozenset(
 """Architectures that make vectors and no text. Source: ``LLM_ARCH_NAMES`` in llama-arch.cpp."""
 
 _UNSET = 0xFFFF_FFFF  # llama.cpp's -1, saved as unsigned
-_POOLING_TYPES: tuple[PoolingType, ...] = get_args(PoolingType)
+_POOLING_TYPES: tuple[PoolingType, ...] = get_args(PoolingType)[:5]  # those of llama.cpp
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 # Newer than the oldest gguf package we accept. Source: llama_ftype in llama.h.
@@ -53,6 +54,25 @@ _FILE_TYPES = {41: "Q2_0"} | {
 }
 
 _T = TypeVar("_T", int, float, bool, str)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingTable:
+    """Where a table of embeddings is, for those who read single rows of it.
+
+    Attributes:
+        path: The file that holds it, one part of a split model.
+        offset: Its first byte, counted from the beginning of that file.
+        shape: (n_rows, n_embd).
+        type_name: ``"F16"``, ``"Q4_K"``…
+        size_bytes: Bytes of all rows.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+    type_name: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +110,11 @@ class GGUFMetadata:
         tensor_bytes: Bytes of the weights.
         size_bytes: Bytes of all parts.
         is_embedder: Whether it is made for vectors, as opposed to generating text.
+        token_table: The embeddings of the tokens.
+        token_type_table: Those of the token types, which tell the texts of a pair apart.
+        classifier: Names of the tensors that make scores of a pair: ``"cls.output.weight"``…
+        n_labels: Scores that the classifier gives.
+        rerank_template: How query and document become one text, where the file says so.
     """
 
     path: Path
@@ -120,6 +145,16 @@ class GGUFMetadata:
     tensor_bytes: int
     size_bytes: int
     is_embedder: bool
+    token_table: EmbeddingTable | None = None
+    token_type_table: EmbeddingTable | None = None
+    classifier: tuple[str, ...] = ()
+    n_labels: int = 1
+    rerank_template: str | None = None
+
+    @property
+    def n_token_types(self) -> int:
+        """How many token types the model tells apart; 0 if it knows none."""
+        return self.token_type_table.shape[0] if self.token_type_table else 0
 
 
 def read_metadata(path: Path) -> GGUFMetadata:
@@ -248,7 +283,27 @@ class _Fields:
             is_embedder=pooling_type is not None
             or causal is False
             or self._architecture in EMBEDDING_ARCHITECTURES,
+            token_table=self._table("token_embd.weight"),
+            token_type_table=self._table("token_types.weight"),
+            classifier=tuple(t.name for t in self._tensors if t.name.startswith("cls.")),
+            n_labels=self._n_labels(),
+            rerank_template=value_of(self._header, "tokenizer.chat_template.rerank", str),
         )
+
+    def _table(self, name: str) -> EmbeddingTable | None:
+        for header in self._headers:
+            for tensor in header.tensors:
+                if tensor.name == name:
+                    n_embd, *n_rows = tensor.shape or (0,)
+                    shape = (math.prod(n_rows), n_embd)
+                    return EmbeddingTable(
+                        header.path, tensor.offset, shape, tensor.type_name, tensor.size_bytes
+                    )
+        return None
+
+    def _n_labels(self) -> int:
+        labels = self._header.values.get(f"{self._architecture}.classifier.output_labels")
+        return labels.length or 1 if isinstance(labels, Array) else 1
 
     def _own(self, name: str, kind: type[_T]) -> _T | None:
         return value_of(self._header, f"{self._architecture}.{name}", kind)

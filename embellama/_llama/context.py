@@ -8,11 +8,23 @@ from typing import Any
 import numpy as np
 
 from embellama._llama.binding import capture_log, lib
+from embellama._llama.token_types import TypedTokens
 from embellama.errors import ContextError, DecodeError, InvalidInputError
-from embellama.types import ContextOptions, FloatArray, MicroBatch, PoolingType
+from embellama.types import ContextOptions, FloatArray, IntArray, MicroBatch, PoolingType
 
-POOLING_CODES: dict[PoolingType, int] = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
-"""Source: ``enum llama_pooling_type`` in llama.h."""
+POOLING_CODES: dict[PoolingType, int] = {
+    "none": 0,
+    "mean": 1,
+    "cls": 2,
+    "last": 3,
+    "rank": 4,
+    "max": 0,
+    "mean_sqrt_len": 0,
+}
+"""How llama.cpp has to pool; what it does not know is made of its token rows.
+
+Source: ``enum llama_pooling_type`` in llama.h.
+"""
 
 _STATUS = {
     1: "no room in the KV cache for the micro-batch",
@@ -37,10 +49,12 @@ class LlamaContext:
         *,
         pooling_type: PoolingType,
         max_positions: int | None,
+        typed_tokens: TypedTokens | None,
         params: Any,
     ) -> None:
         self._handle: Any = None
         self._max_positions = max_positions
+        self._typed_tokens = typed_tokens
         self._n_sequences = options.n_sequences
         # llama.cpp rounds n_ctx down to a multiple of n_seq_max: round up before it does
         self._n_tokens = -(-options.n_tokens // options.n_sequences) * options.n_sequences
@@ -61,7 +75,7 @@ class LlamaContext:
             )
         sizes = lines.find(r"buffer size\s*=\s*([\d.]+) MiB")
         self.size_bytes = int(sum(float(match[1]) for match in sizes) * 2**20)
-        self._pooled = pooling_type != "none"
+        self._pooled = POOLING_CODES[pooling_type] != 0
         self._n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)))
         self._n_out = _n_out(model, pooling_type)
         self._memory = lib.llama_get_memory(self._handle)
@@ -80,17 +94,11 @@ class LlamaContext:
         first = self._sequences.ctypes.data
         self._pointers = (first + 4 * np.arange(n, dtype=np.uintp)).astype(np.uintp)
         self._counting = np.arange(n, dtype=np.int32)
-        batch = lib.llama_batch()
-        for field, array in (
-            ("token", self._ids),
-            ("pos", self._positions),
-            ("n_seq_id", self._ones),
-            ("seq_id", self._pointers),
-            ("logits", self._outputs),
-        ):
-            pointer: Any = type(getattr(batch, field))
-            setattr(batch, field, ctypes.cast(array.ctypes.data, pointer))
-        self._batch = batch
+        self._batch = lib.llama_batch()
+        _point(self._batch, "pos", self._positions)
+        _point(self._batch, "n_seq_id", self._ones)
+        _point(self._batch, "seq_id", self._pointers)
+        _point(self._batch, "logits", self._outputs)
 
     def run(self, batch: MicroBatch) -> FloatArray:
         """Compute a micro-batch; see `BackendContext.run`.
@@ -105,7 +113,11 @@ class LlamaContext:
         lengths = np.diff(batch.offsets)
         self._check(batch, lengths)
         n = batch.n_tokens
-        self._ids[:n] = batch.input_ids
+        embeddings = self._embeddings(batch)
+        if embeddings is None:
+            self._ids[:n] = batch.input_ids
+        _point(self._batch, "embd", embeddings)
+        _point(self._batch, "token", self._ids if embeddings is None else None)
         self._sequences[:n] = np.repeat(self._counting[: batch.n_sequences], lengths)
         self._positions[:n] = self._counting[:n] - np.repeat(batch.offsets[:-1], lengths)
         self._batch.n_tokens = n
@@ -121,6 +133,12 @@ class LlamaContext:
                 status=status,
             )
         return self._copy_rows(batch)
+
+    def _embeddings(self, batch: MicroBatch) -> FloatArray | None:
+        """Return what goes in instead of ids, float32 (n_tokens, n_embd), if types ask for it."""
+        if batch.token_types is None or not batch.token_types.any() or self._typed_tokens is None:
+            return None
+        return self._typed_tokens.read(batch.input_ids, batch.token_types)
 
     def _check(self, batch: MicroBatch, lengths: np.ndarray[Any, Any]) -> None:
         """Refuse what llama.cpp answers with an abort of the process."""
@@ -145,6 +163,20 @@ class LlamaContext:
             raise InvalidInputError(
                 f"token ids from {low} to {high}; the vocabulary has 0 to {self._n_vocab - 1}"
             )
+        if batch.token_types is not None:
+            self._check_token_types(batch.token_types, batch.n_tokens)
+
+    def _check_token_types(self, token_types: IntArray, n_tokens: int) -> None:
+        n_types = self._typed_tokens.n_types if self._typed_tokens else 1
+        if token_types.shape != (n_tokens,):
+            raise InvalidInputError(
+                f"token types of shape {token_types.shape} for {n_tokens} tokens; give one for each"
+            )
+        low, high = int(token_types.min()), int(token_types.max())
+        if low < 0 or high >= n_types:
+            raise InvalidInputError(
+                f"token types from {low} to {high}; this model has 0 to {n_types - 1}"
+            )
 
     def _copy_rows(self, batch: MicroBatch) -> FloatArray:
         if not self._pooled:
@@ -164,6 +196,12 @@ class LlamaContext:
         handle, self._handle = self._handle, None
         if handle is not None:
             lib.llama_free(handle)
+
+
+def _point(batch: Any, field: str, array: np.ndarray[Any, Any] | None) -> None:
+    """Let a field of a llama_batch point to an array, which has to outlive its use; None: NULL."""
+    pointer: Any = type(getattr(batch, field))
+    setattr(batch, field, pointer() if array is None else ctypes.cast(array.ctypes.data, pointer))
 
 
 def _n_out(model: Any, pooling_type: PoolingType) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from embellama._llama.binding import LogLines, capture_log, lib, run_once
 from embellama._llama.context import LlamaContext
+from embellama._llama.control_tokens import control_tokens_in
 from embellama._llama.devices import gpu_names
 from embellama._llama.memory import give_memory_back
+from embellama._llama.token_types import open_token_types
 from embellama._llama.vocabulary import LlamaVocabulary
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, ContextError, ModelLoadError
@@ -58,6 +61,7 @@ class LlamaModel:
         absolute = metadata.position_encoding == "absolute"
         self._max_positions = metadata.n_ctx_train if absolute else None
         self._pooling_type: PoolingType = pooling_type
+        self._typed_tokens = open_token_types(metadata)
         self._handle, lines = _load(metadata, _model_params(config))
         self.vocabulary = LlamaVocabulary(self._handle)
         self.info = self._describe(lines)
@@ -103,14 +107,26 @@ class LlamaModel:
         return LlamaContext(
             self._handle,
             options,
-            pooling_type=self._pooling_type,
+            pooling_type=options.pooling_type or self._pooling_type,
             max_positions=self._max_positions,
+            typed_tokens=self._typed_tokens,
             params=params,
         )
+
+    def control_tokens(self, text: str) -> Mapping[str, int]:
+        """Return the ids of the control tokens that a trusted text spells.
+
+        Raises:
+            ContextError: The model is closed.
+        """
+        if self._handle is None:
+            raise ContextError("the model is closed")
+        return control_tokens_in(self._handle, text)
 
     def close(self) -> None:
         """Free the weights. May be called again."""
         handle, self._handle = self._handle, None
+        self._typed_tokens = None
         if handle is not None:
             lib.llama_model_free(handle)
             give_memory_back()

@@ -63,6 +63,22 @@ class LlamaVocabulary:
             count = self._tokenize_into(data, buffer, add_special)
         return np.frombuffer(buffer, dtype=np.int32, count=count).copy()
 
+    def pieces(self, ids: IntArray) -> list[bytes]:
+        """Return the bytes each token stands for; see `Vocabulary.pieces`.
+
+        Args:
+            ids: int32 (n_tokens,), each in the vocabulary.
+        """
+        return [self._piece(int(token)) for token in ids]
+
+    def _piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        count = int(lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False))
+        if count < 0:  # longer: llama.cpp says how long
+            buffer = ctypes.create_string_buffer(-count)
+            count = int(lib.llama_token_to_piece(self._vocab, token, buffer, -count, 0, False))
+        return buffer.raw[:count]
+
     def _tokenize_into(self, data: bytes, buffer: Any, add_special: bool) -> int:
         return int(
             lib.llama_tokenize(
