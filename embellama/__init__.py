@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from embellama.cache import EmbeddingCache
+    from embellama.chunks import Chunk, EmbeddedChunk
     from embellama.config import EngineConfig, ModelConfig
     from embellama.engine import EmbeddingEngine
     from embellama.errors import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         DownloadError,
         EmbeddingGenerationError,
         EmbellamaError,
+        EmbellamaWarning,
         EmptyInputError,
         GGUFFormatError,
         InputTooLongError,
@@ -38,19 +41,29 @@ if TYPE_CHECKING:
     )
     from embellama.gguf import GGUFMetadata, read_metadata
     from embellama.model_info import ModelInfo
+    from embellama.precision_calibration import Calibration
+    from embellama.rerank import RerankResult
+    from embellama.results import EmbeddingResult, TextReport, TokenEmbeddings
+    from embellama.statistics import StatisticsSnapshot
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchError",
+    "Calibration",
+    "Chunk",
     "ConfigurationError",
     "ContextError",
     "ConversionError",
     "DecodeError",
     "DownloadError",
+    "EmbeddedChunk",
+    "EmbeddingCache",
     "EmbeddingEngine",
     "EmbeddingGenerationError",
+    "EmbeddingResult",
     "EmbellamaError",
+    "EmbellamaWarning",
     "EmptyInputError",
     "EngineConfig",
     "GGUFFormatError",
@@ -65,16 +78,29 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "OverloadedError",
+    "RerankResult",
+    "StatisticsSnapshot",
+    "TextReport",
+    "TokenEmbeddings",
     "__version__",
     "read_metadata",
 ]
 
 _HOMES = {
+    "Calibration": "precision_calibration",
+    "Chunk": "chunks",
+    "EmbeddedChunk": "chunks",
+    "EmbeddingCache": "cache",
     "EmbeddingEngine": "engine",
+    "EmbeddingResult": "results",
     "EngineConfig": "config",
     "GGUFMetadata": "gguf",
     "ModelConfig": "config",
     "ModelInfo": "model_info",
+    "RerankResult": "rerank",
+    "StatisticsSnapshot": "statistics",
+    "TextReport": "results",
+    "TokenEmbeddings": "results",
     "read_metadata": "gguf",
 }
 """Modules of the public names; all others are errors."""

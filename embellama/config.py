@@ -21,13 +21,13 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from embellama.errors import ConfigurationError
-from embellama.types import Normalization, PoolingType
+from embellama.types import PoolingType
 
 CONFIG_FILE_VARIABLE = "EMBELLAMA_CONFIG"
 
@@ -36,6 +36,12 @@ MAX_SEQUENCES = 256
 
 MAX_THREADS = 512
 """Most threads of one call. Source: ``GGML_MAX_N_THREADS`` in ggml.h."""
+
+MAX_CONTEXTS = 64
+"""Most contexts of a model: more threads than that compute on no machine we know faster."""
+
+MAX_P = 64
+"""Largest p of a p-norm: far beyond where only the largest component counts."""
 
 MAX_CONTEXT = 1 << 24
 """A sanity bound on token counts, far above any model's table, far below where int32 ends."""
@@ -160,7 +166,10 @@ class ModelConfig(_LayeredConfig):
         use_mlock: Keep the weights from being swapped out.
         flash_attn: Fused attention; ``"auto"`` lets llama.cpp decide.
         pooling_type: How token rows become one vector. Unset: what the file or the catalogue says.
-        normalization: ``"l2"`` scales every vector to length 1.
+        normalization: ``"l2"`` scales every vector to length 1; a number p its p-norm to 1;
+            ``"max_abs"`` its largest component to 32760; ``"none"`` leaves it.
+        prompts: What to put before a text, by role (``"query"``, ``"document"``) or any other
+            name. They add to the catalogue's and replace those of the same name.
     """
 
     environment_variables = {
@@ -177,14 +186,15 @@ class ModelConfig(_LayeredConfig):
     max_batch_tokens: int = Field(default=256, ge=1, le=MAX_CONTEXT)
     max_batch_requests: int = Field(default=64, ge=1, le=MAX_SEQUENCES)
     n_threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
-    n_contexts: int = Field(default=1, ge=1, le=64)
+    n_contexts: int = Field(default=1, ge=1, le=MAX_CONTEXTS)
     n_gpu_layers: int | None = Field(default=None, ge=0, le=10_000)
     use_gpu: bool | Literal["auto"] = "auto"
     use_mmap: bool = True
     use_mlock: bool = False
     flash_attn: bool | Literal["auto"] = "auto"
     pooling_type: PoolingType | None = None
-    normalization: Normalization = "l2"
+    normalization: Literal["l2", "none", "max_abs"] | Annotated[int, Field(ge=1, le=MAX_P)] = "l2"
+    prompts: Mapping[str, str] | None = None
 
     @classmethod
     def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:

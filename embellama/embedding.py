@@ -1,24 +1,28 @@
-"""The way of many texts through one model: windows, each tokenized while the last one computes."""
+"""The way of many inputs through one model: known and repeated ones are left out, the rest runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from embellama.encoding import Encoding, TextOrIds
 from embellama.errors import BatchError, EmbeddingGenerationError
-from embellama.inputs import check_texts, encode_suspects
+from embellama.inputs import encode_suspects
 from embellama.loading import LoadedModel
-from embellama.pooling import normalize, rows_with_bad_values
-from embellama.scheduler import PendingRows
-from embellama.types import FloatArray, IntArray
+from embellama.lookup import CacheAccess, CachedCall
+from embellama.pipeline import Meter, Pipeline, Stopwatch, Window
+from embellama.precision import quantize, shorten
+from embellama.request import EmbedRequest
+from embellama.results import TextReport
+from embellama.tokenization import map_inputs
+from embellama.types import CachedVector, FloatArray
 
 WINDOW = 512
 """Texts that are sorted and packed together; while they compute, the next ones are tokenized."""
-
-FIRST_WINDOW = 64
-"""Texts of a stream's first window, so that its first vectors come early; then it doubles."""
 
 BATCH_TOLERANCE = {"F32": 5e-4, "F16": 5e-4, "BF16": 2e-3}
 """Most by which a component differs between a text alone and packed with others, by file type.
@@ -33,162 +37,214 @@ BATCH_TOLERANCE_QUANTIZED = 1e-2
 OnProgress = Callable[[int, int], None]
 
 
-def embed_one(model: LoadedModel, text: str) -> FloatArray:
-    """Embed one checked text.
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The inputs of a call, embedded.
 
-    Returns:
-        float32 (n_embd,).
+    Attributes:
+        vectors: (n_texts, dimensions) of the precision asked for, in the order of the inputs.
+        reports: Parallel to them.
+        meter: What it cost.
     """
-    encoded = encode_suspects([text], model.tokenizer, limit=model.facts.n_ctx, n_jobs=1)
-    ids = encoded[0] if encoded else model.tokenizer.encode(text)
-    pending = model.scheduler.submit([ids])
+
+    vectors: NDArray[Any]
+    reports: Sequence[TextReport]
+    meter: Meter
+
+
+def embed_one(
+    model: LoadedModel, item: TextOrIds, request: EmbedRequest, *, cache: CacheAccess | None = None
+) -> Embedded:
+    """Embed one checked input; an error of inference is raised as it is, not as a batch's."""
     try:
-        rows = pending.result()
+        return embed_many(model, [item], request, cache=cache, n_jobs=1)
     except BatchError as exc:
         raise exc.__cause__ or exc from None
-    except BaseException:
-        pending.cancel()
-        raise
-    vector: FloatArray = _finish(model, rows, first_index=0)[0]
-    return vector
 
 
 def embed_many(
     model: LoadedModel,
-    texts: Sequence[str],
+    items: Sequence[TextOrIds],
+    request: EmbedRequest,
     *,
+    cache: CacheAccess | None = None,
     n_jobs: int,
     on_progress: OnProgress = lambda done, total: None,
-) -> FloatArray:
-    """Embed checked texts.
+) -> Embedded:
+    """Embed checked inputs, each different one once.
 
-    Returns:
-        float32 (n_texts, n_embd), in the order of the texts.
+    Raises:
+        InvalidInputError: Before any inference, naming every offending input.
+        BatchError: Inference failed for some inputs, which it names.
+        EmbeddingGenerationError: NaN or infinity came out.
     """
-    encoded = encode_suspects(texts, model.tokenizer, limit=model.facts.n_ctx, n_jobs=n_jobs)
-    out = np.empty((len(texts), model.facts.n_embd), dtype=np.float32)
-    done = 0
-
-    def advance(n_rows: int) -> None:
-        nonlocal done
-        done += n_rows
-        on_progress(done, len(texts))
-
-    def windows() -> Iterator[list[IntArray]]:
-        for start in range(0, len(texts), WINDOW):
-            positions = range(start, min(start + WINDOW, len(texts)))
-            yield _encode_window(model, texts, positions, encoded, n_jobs)
-
-    start = 0
-    for rows in _pipelined(model, windows(), advance):
-        out[start : start + len(rows)] = _finish(model, rows, first_index=start)
-        start += len(rows)
-    return out
+    return _Call(model, items, request, cache, n_jobs, on_progress).run()
 
 
-def embed_iterable(
-    model: LoadedModel, texts: Iterable[str], *, n_jobs: int
-) -> Iterator[FloatArray]:
-    """Embed an iterable, holding no more than two windows of it; the first ones are small.
-
-    Yields:
-        float32 (n_embd,) vectors in the order of the texts.
-    """
-
-    def windows() -> Iterator[list[IntArray]]:
-        source, start, size = iter(texts), 0, FIRST_WINDOW
-        while batch := list(islice(source, size)):
-            check_texts(batch, first_index=start)
-            encoded = encode_suspects(
-                batch, model.tokenizer, limit=model.facts.n_ctx, n_jobs=n_jobs, first_index=start
-            )
-            yield _encode_window(model, batch, range(len(batch)), encoded, n_jobs)
-            start += len(batch)
-            size = min(2 * size, WINDOW)
-
-    start = 0
-    for rows in _pipelined(model, windows()):
-        finished = _finish(model, rows, first_index=start)
-        start += len(rows)
-        for row in finished:
-            # a copy of its own: a view would keep the whole window alive
-            yield row.copy()
+def finished(rows: FloatArray, request: EmbedRequest) -> NDArray[Any]:
+    """Return whole float32 rows in the length and precision that the call wants."""
+    if request.dimensions < rows.shape[1]:
+        rows = shorten(rows, request.dimensions, request.normalization)
+    if request.precision == "float32":
+        return rows
+    return quantize(rows, request.precision, request.calibration)
 
 
-def _encode_window(
-    model: LoadedModel,
-    texts: Sequence[str],
-    positions: range,
-    encoded: dict[int, IntArray],
+def distinct(items: Sequence[TextOrIds]) -> tuple[list[TextOrIds], list[int]]:
+    """Return the different inputs, and for each input which of them it is."""
+    numbers: dict[str | bytes, int] = {}
+    unique: list[TextOrIds] = []
+    inverse: list[int] = []
+    for item in items:
+        number = numbers.setdefault(item if isinstance(item, str) else item.tobytes(), len(unique))
+        if number == len(unique):
+            unique.append(item)
+        inverse.append(number)
+    return unique, inverse
+
+
+def encode_window(
+    request: EmbedRequest,
+    items: Sequence[TextOrIds],
+    indices: Sequence[int],
+    encoded: dict[int, Encoding],
     n_jobs: int,
-) -> list[IntArray]:
-    """Return the ids of the texts at some positions, tokenizing those that are not yet."""
-    missing = [index for index in positions if index not in encoded]
-    fresh = model.tokenizer.encode_many([texts[index] for index in missing], n_jobs=n_jobs)
-    found = dict(zip(missing, fresh, strict=True))
-    longest, limit = max(map(len, fresh), default=0), model.facts.n_ctx
-    if longest > limit:  # the last line of defence: nothing is cut, and no table overrun
-        raise EmbeddingGenerationError(
-            f"a text of {longest} tokens was taken for one within {limit}; please report this"
+) -> Window:
+    """Encode the inputs of some indices, but for those that are already, which are taken out."""
+    missing = [index for index in indices if index not in encoded]
+    fresh = map_inputs(request.encoder.encode, [items[index] for index in missing], n_jobs=n_jobs)
+    found = {}
+    for index, encoding in zip(missing, fresh, strict=True):
+        # the last line of defence: nothing is cut in silence, and no table overrun
+        if encoding is None or max(map(len, encoding.windows)) > request.encoder.limit:
+            raise EmbeddingGenerationError(
+                f"a text that cannot be embedded within {request.encoder.limit} tokens was taken "
+                "for one that can; please report this"
+            )
+        found[index] = encoding
+    encodings = [found[index] if index in found else encoded.pop(index) for index in indices]
+    return Window(indices, encodings)
+
+
+def report_of(encoding: Encoding) -> TextReport:
+    """Say what became of a text that was computed."""
+    return TextReport(encoding.n_tokens, encoding.n_dropped, len(encoding.windows), cached=False)
+
+
+def cached_report(value: CachedVector) -> TextReport:
+    """Say what became of a text when its vector was computed, once."""
+    return TextReport(value.n_tokens, value.n_dropped, value.n_windows, cached=True)
+
+
+def cached_vectors(window: Window, rows: FloatArray) -> list[CachedVector]:
+    """Return what is to be kept of a window, parallel to its inputs."""
+    return [
+        # a copy: a view would keep the whole window in memory
+        CachedVector(row.copy(), encoding.n_tokens, encoding.n_dropped, len(encoding.windows))
+        for row, encoding in zip(rows, window.encodings, strict=True)
+    ]
+
+
+@dataclass
+class _Call:
+    """One batch: look up, compute what is missing, take what others compute meanwhile."""
+
+    model: LoadedModel
+    items: Sequence[TextOrIds]
+    request: EmbedRequest
+    cache: CacheAccess | None
+    n_jobs: int
+    on_progress: OnProgress
+    meter: Meter = field(default_factory=Meter)
+    n_done: int = 0
+
+    def run(self) -> Embedded:
+        self.unique, self.inverse = distinct(self.items)
+        self.reports: dict[int, TextReport] = {}
+        self.n_done = len(self.items) - len(self.unique)
+        blank = np.zeros((1, self.model.facts.n_embd), dtype=np.float32)
+        sample = finished(blank, self.request)
+        self.out = np.empty((len(self.unique), sample.shape[1]), dtype=sample.dtype)
+        if self.cache is None:
+            self._compute(range(len(self.unique)), lambda window, rows: None)
+        else:
+            self._through(self.cache)
+        reports = [self.reports[number] for number in self.inverse]
+        self.model.statistics.record_texts(
+            len(reports),
+            n_truncated=sum(report.truncated for report in reports),
+            n_dropped_tokens=sum(report.n_dropped for report in reports),
         )
-    return [found[index] if index in found else encoded.pop(index) for index in positions]
+        self.model.statistics.record_tokenization(self.meter.tokenize_s)
+        out = self.out if len(self.unique) == len(self.items) else self.out[self.inverse]
+        return Embedded(out, reports, self.meter)
 
+    def _through(self, cache: CacheAccess) -> None:
+        keys = cache.keys(self.unique)
+        numbers = {key: index for index, key in enumerate(keys)}
+        todo: Sequence[bytes] = keys
+        with cache.call() as call:
+            while todo:
+                with Stopwatch(self.meter, "cache_s"):
+                    call.claim(todo)
+                self._place(numbers, call.found)
+                missing = [numbers[key] for key in call.missing]
+                if missing:
+                    self._compute(missing, self._keeping(call, keys))
+                others, todo = call.wait()
+                self._place(numbers, others)
+                self.model.statistics.record_lookups(
+                    hits=len(call.found) + len(others), misses=len(missing)
+                )
 
-def _pipelined(
-    model: LoadedModel,
-    windows: Iterator[list[IntArray]],
-    on_rows: Callable[[int], None] = lambda n_rows: None,
-) -> Iterator[FloatArray]:
-    """Yield the rows of each window; the next window is tokenized and queued meanwhile.
+    def _keeping(
+        self, call: CachedCall, keys: Sequence[bytes]
+    ) -> Callable[[Window, FloatArray], None]:
+        def keep(window: Window, rows: FloatArray) -> None:
+            with Stopwatch(self.meter, "cache_s"):
+                named = [keys[index] for index in window.indices]
+                call.keep(list(zip(named, cached_vectors(window, rows), strict=True)))
 
-    Where a window cannot be had, the rows of those before it come first, and then its error.
-    """
-    waiting: list[tuple[int, PendingRows]] = []
-    start, failure = 0, None
-    try:
-        while True:
-            try:
-                window = next(windows, None)
-            except Exception as exc:  # noqa: BLE001  # raised below, after the vectors before it
-                window, failure = None, exc
-            if window is not None:
-                waiting.append((start, model.scheduler.submit(window)))
-                start += len(window)
-            while waiting and (window is None or len(waiting) > 1):
-                yield _rows_of(waiting[0], on_rows)
-                del waiting[0]
-            if window is None:
-                break
-    except BaseException:
-        for _, pending in waiting:
-            pending.cancel()
-        raise
-    if failure is not None:
-        raise failure
+        return keep
 
+    def _place(self, numbers: dict[bytes, int], found: dict[bytes, CachedVector]) -> None:
+        """Put vectors that were there, or that another call computed, where they belong."""
+        if not found:
+            return
+        indices = [numbers[key] for key in found]
+        rows = np.stack([value.vector for value in found.values()])
+        self.out[indices] = finished(rows, self.request)
+        self.reports.update(zip(indices, map(cached_report, found.values()), strict=True))
+        self._advance(len(indices))
 
-def _rows_of(window: tuple[int, PendingRows], on_rows: Callable[[int], None]) -> FloatArray:
-    start, pending = window
-    try:
-        return pending.result(on_rows)
-    except BatchError as exc:
-        indices = [start + index for index in exc.failed_indices]
-        raise BatchError(
-            f"texts {indices[:10]} could not be embedded: {exc.__cause__}", failed_indices=indices
-        ) from exc.__cause__
-
-
-def _finish(model: LoadedModel, rows: FloatArray, *, first_index: int) -> FloatArray:
-    """Normalise the rows of a window while the next one computes; refuse NaN and infinity.
-
-    On the calling thread: 512 rows take 0.3 ms at width 384 and 6 ms at 4,096, which is less than
-    handing them to other threads.
-    """
-    bad = rows_with_bad_values(rows)
-    if bad:
-        indices = [first_index + index for index in bad]
-        raise EmbeddingGenerationError(
-            f"model {model.facts.name!r} gave NaN or infinity for text {indices[:10]}; "
-            "the file may be damaged: check it with `embellama doctor`"
+    def _compute(self, indices: Sequence[int], keep: Callable[[Window, FloatArray], None]) -> None:
+        """Encode and compute some inputs, window by window."""
+        with Stopwatch(self.meter, "tokenize_s"):
+            encoded = encode_suspects(
+                [self.unique[index] for index in indices],
+                self.request.encoder,
+                n_jobs=self.n_jobs,
+                places=lambda position: self._places(indices[position]),
+            )
+        known = {indices[position]: encoding for position, encoding in encoded.items()}
+        pipeline = Pipeline(
+            self.model, self.request.normalization, self._places, self._advance, self.meter
         )
-    return normalize(rows, model.facts.normalization)
+        for window, rows in pipeline.run(self._windows(indices, known)):
+            self.out[window.indices] = finished(rows, self.request)
+            self.reports.update(zip(window.indices, map(report_of, window.encodings), strict=True))
+            keep(window, rows)
+
+    def _windows(self, indices: Sequence[int], known: dict[int, Encoding]) -> Iterator[Window]:
+        for start in range(0, len(indices), WINDOW):
+            with Stopwatch(self.meter, "tokenize_s"):
+                part = indices[start : start + WINDOW]
+                window = encode_window(self.request, self.unique, part, known, self.n_jobs)
+            yield window
+
+    def _places(self, index: int) -> list[int]:
+        return [place for place, number in enumerate(self.inverse) if number == index]
+
+    def _advance(self, n_rows: int) -> None:
+        self.n_done += n_rows
+        self.on_progress(self.n_done, len(self.items))

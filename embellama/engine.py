@@ -1,290 +1,242 @@
-"""The engine: models by name, and the verbs that use them."""
+"""The engine: every verb, wired to the rooms that do the work."""
 
 from __future__ import annotations
 
-import os
-import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from embellama._parallel import available_cores
-from embellama.config import EngineConfig, ModelConfig
-from embellama.embedding import embed_iterable, embed_many, embed_one
-from embellama.errors import (
-    ConfigurationError,
-    ContextError,
-    InvalidInputTypeError,
-    ModelNotFoundError,
-)
-from embellama.hub.reference import (
-    CatalogReference,
-    FileReference,
-    parse_reference,
-    plain_stem,
-)
-from embellama.hub.resolve import resolve_model
-from embellama.inputs import check_not_one_text, check_overflow, check_text, check_texts
-from embellama.loading import LoadedModel, open_model
+from embellama.chunks import Chunk, EmbeddedChunk, check_chunks
+from embellama.embedding import embed_one, finished
+from embellama.errors import ConfigurationError
+from embellama.host import DEFAULT_MODEL
+from embellama.inputs import check_inputs, check_text, check_texts
 from embellama.model_info import ModelInfo
-from embellama.progress import reporting
-from embellama.registry import Lease, ModelRegistry
-from embellama.types import Backend, FloatArray, IntArray, Overflow
+from embellama.precision_calibration import Calibration
+from embellama.request import EmbedOptions
+from embellama.rerank import RerankResult, rank, score_pairs
+from embellama.results import TokenEmbeddings
+from embellama.text_verbs import Input, OnProgress, TextVerbs
+from embellama.tokens import embed_late, embed_tokens
+from embellama.types import (
+    IntArray,
+    Kind,
+    Normalization,
+    Overflow,
+    Precision,
+    TruncateSide,
+)
 
-DEFAULT_MODEL = "minilm"
-"""What the command line and an engine that loads lazily take when nothing is named."""
+__all__ = ["DEFAULT_MODEL", "EmbeddingEngine"]
 
 
-class EmbeddingEngine:
+class EmbeddingEngine(TextVerbs):
     """Loads GGUF embedding models and embeds texts with them.
 
     Every method may be called from any thread. The engine belongs to the process that made it: in
     a forked child every call raises `ContextError` at once.
 
+    What the embedding methods take in common (``kind``, ``overflow``, ``dimensions``…) is explained
+    at `EmbedOptions`.
+
     Args:
         config: Settings; unset ones come from the environment, a TOML file, or the defaults.
         backend: What runs the models. llama.cpp unless given.
+        cache: Where vectors are kept and looked up; none unless given. It stays the caller's to
+            close, and several engines may share it.
 
     Raises:
         ConfigurationError: Settings that cannot be.
         ModelError: A configured model could not be loaded.
     """
 
-    def __init__(
-        self, config: EngineConfig | None = None, *, backend: Backend | None = None
-    ) -> None:
-        self._config = config if config is not None else EngineConfig()
-        self._process_id = os.getpid()
-        self._closed = False
-        self._backend = backend if backend is not None else _llama_backend()
-        self._n_jobs = self._config.n_jobs or available_cores()
-        self._registry: ModelRegistry[LoadedModel] = ModelRegistry(
-            memory_limit_bytes=self._config.memory_limit_bytes
-        )
-        self._configured: dict[str, ModelConfig] = {}
-        for model in self._config.all_models:
-            name = _name_of(model)
-            if name in self._configured:
-                raise ConfigurationError(
-                    f"two models are configured under the name {name!r} "
-                    f"({self._configured[name].model_path} and {model.model_path}); "
-                    "give one of them a model_name"
-                )
-            self._configured[name] = model
-        # frees what is loaded when the engine is dropped without close(), and at exit
-        self._finalizer = weakref.finalize(self, self._registry.close)
-        if not self._config.lazy:
-            try:
-                for name in self._configured:
-                    self._load_configured(name)
-            except BaseException:
-                self.close()
-                raise
-
-    # ── models ──────────────────────────────────────────────────────────────────────────────
-
-    def load_model(
-        self,
-        model: str | Path,
-        *,
-        name: str | None = None,
-        config: ModelConfig | None = None,
-        on_step: Callable[[str], None] | None = None,
-        progress: bool = False,
-    ) -> ModelInfo:
-        """Load a model, fetching it first where it is not stored.
-
-        Args:
-            model: A catalogue name (``"minilm"``, ``"minilm:Q8_0"``), a path to a GGUF,
-                ``"hf:owner/repo:QUANT"`` or ``"hf:owner/repo@revision/file.gguf"``.
-            name: What to call it; the catalogue's name or the file's stem if not given. A model
-                already under this name is replaced once the new one is ready.
-            config: Its settings; those configured under its name, or the defaults, if not given.
-            on_step: Told in a sentence what is being done, for downloads and conversions.
-            progress: Draw a bar on standard error while bytes are fetched.
-
-        Returns:
-            What was loaded.
-
-        Raises:
-            ModelNotFoundError: No such file or catalogue name.
-            DownloadError, ConversionError: It could not be fetched or converted.
-            GGUFFormatError, ModelLoadError: The file cannot be used.
-            ConfigurationError: The settings do not fit the model or the machine.
-            OverloadedError: The memory limit is taken by models in use.
-        """
-        self._check_usable()
-        name = _checked_name(name) if name is not None else None
-        resolved = resolve_model(
-            model,
-            cache_path=self._config.cache_path,
-            offline=self._config.offline,
-            progress=on_step,
-            progress_bar=progress,
-        )
-        name = name or (config.model_name if config is not None else None) or resolved.name
-        config = config or self._configured.get(name) or ModelConfig()
-        settings = config.model_dump_json(exclude={"model_path", "model_name"})
-        loaded = self._registry.load(
-            name,
-            (resolved.path.resolve(), resolved.path.stat().st_mtime_ns, settings),
-            lambda: open_model(
-                resolved, name=name, config=config, backend=self._backend, reference=str(model)
-            ),
-            n_bytes=resolved.size_bytes,
-        )
-        return loaded.info
-
-    def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
-        """Free a model once the work that runs on it is done.
-
-        Raises:
-            ModelNotFoundError: Nothing of this name is loaded.
-            OverloadedError: Work still runs after the time-out; the model stays loaded.
-        """
-        self._check_usable()
-        limit = self._config.unload_timeout_s if timeout_s is None else timeout_s
-        if not isinstance(limit, int | float) or not limit >= 0:
-            raise ConfigurationError(f"timeout_s = {limit!r}; it has to be a number from 0")
-        self._registry.unload(name, timeout_s=limit)
-
-    def list_models(self) -> list[str]:
-        """List the names of the loaded models, in the order of loading."""
-        self._check_usable()
-        return self._registry.names()
-
-    def is_loaded(self, name: str) -> bool:
-        """Tell whether a model of this name is loaded."""
-        return name in self.list_models()
-
-    def get_model_info(self, model: str | None = None) -> ModelInfo:
-        """Describe a loaded model.
-
-        Raises:
-            ModelNotFoundError: Nothing of this name is loaded.
-        """
-        with self._use(model) as loaded:
-            return loaded.info
-
     def warmup_model(self, model: str | None = None) -> ModelInfo:
         """Run one short text, so that the first real one finds memory mapped and buffers made."""
         with self._use(model) as loaded:
-            embed_one(loaded, "warm-up")
+            plain = EmbedOptions(prompt="")
+            if loaded.cross_encoder is not None:
+                score_pairs(loaded, "warm-up", ["warm-up"])
+            elif loaded.facts.pooling_type == "none":
+                embed_tokens(loaded, ["warm-up"], self._requested(loaded, plain, pooled=False))
+            else:
+                embed_one(loaded, "warm-up", self._requested(loaded, plain))
             return loaded.info
 
-    def close(self) -> None:
-        """Free every model, each when its running work is done. May be called again.
-
-        Waits for that work up to ``unload_timeout_s``. A stream left open raises `ContextError` at
-        its next step and holds its model until then. In a forked child this does nothing.
-        """
-        self._closed = True
-        self._registry.close(timeout_s=self._config.unload_timeout_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    # ── texts ───────────────────────────────────────────────────────────────────────────────
-
-    def embed(self, model: str | None, text: str, *, overflow: Overflow = "error") -> FloatArray:
-        """Embed one text. Blocks until it is done.
-
-        Args:
-            model: A loaded model's name; None means the only or the default one.
-            text: The text. Special tokens written inside it are taken as text.
-            overflow: What happens to a text over the limit: ``"error"`` refuses it.
-
-        Returns:
-            float32 (n_embd,), of length 1 unless the model's configuration says otherwise.
-
-        Raises:
-            ModelNotFoundError: Nothing of this name is loaded.
-            InvalidInputError: The text is no str, empty, too long, or not valid Unicode.
-            EmbeddingGenerationError: Inference failed.
-        """
-        check_overflow(overflow)
-        with self._use(model) as loaded:
-            return embed_one(loaded, check_text(text))
-
-    def embed_batch(
+    def embed_chunks(
         self,
         model: str | None,
-        texts: Sequence[str],
+        chunks: Sequence[Chunk],
         *,
-        progress: bool | Callable[[int, int], None] = False,
+        kind: Kind | None = "document",
         overflow: Overflow = "error",
-    ) -> FloatArray:
-        """Embed many texts. Blocks until they are done; Ctrl-C ends it within a micro-batch.
+        dimensions: int | None = None,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+        progress: OnProgress = False,
+    ) -> list[EmbeddedChunk]:
+        """Embed pieces of documents, so that what is known of each travels with its vector.
 
         Args:
             model: A loaded model's name; None means the only or the default one.
-            texts: The texts.
-            progress: True shows a bar on standard error; a callable is told (done, total) on this
-                thread after each micro-batch.
-            overflow: What happens to texts over the limit: ``"error"`` refuses the call.
+            chunks: The pieces.
+            kind: Their role.
+            overflow: As in `embed`.
+            dimensions: As in `embed`.
+            precision: As in `embed`.
+            calibration: As in `embed`.
+            progress: As in `embed_batch`.
 
         Returns:
-            float32 (n_texts, n_embd), C-contiguous, in the order of the texts; (0, n_embd) for
-            none.
+            The chunks with their vectors, in the order given.
 
         Raises:
-            ModelNotFoundError: Nothing of this name is loaded.
-            InvalidInputError: Before any inference, naming every offending text.
-            BatchError: Inference failed for some texts, which it names.
+            InvalidInputError: Something is no `Chunk`, two have one id, or a text cannot be used.
         """
-        check_overflow(overflow)
+        pieces = check_chunks(chunks)
+        done = self.embed_detailed(
+            model,
+            [chunk.text for chunk in pieces],
+            kind=kind,
+            overflow=overflow,
+            dimensions=dimensions,
+            precision=precision,
+            calibration=calibration,
+            progress=progress,
+        )
+        return [
+            EmbeddedChunk(chunk, vector.copy(), report, done.model, done.fingerprint)
+            for chunk, vector, report in zip(pieces, done.vectors, done.texts, strict=True)
+        ]
+
+    def embed_tokens(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        normalization: Normalization = "none",
+    ) -> list[TokenEmbeddings]:
+        """Compute the vector of every token, without pooling.
+
+        The first call makes a context of its own for this.
+
+        Args:
+            model: A loaded model's name; None means the only or the default one.
+            texts: The texts, or the token ids of each.
+            kind: Their role.
+            prompt: What to put before each.
+            overflow: ``"error"`` or ``"truncate"``.
+            truncate_side: Which end a cut takes away.
+            max_tokens: A lower limit than the model's.
+            normalization: How each token's vector is scaled.
+
+        Returns:
+            For each text float32 (n_tokens, n_embd), the ids, and which characters each token
+            stands for.
+        """
+        if overflow == "window":
+            raise ConfigurationError(
+                "overflow = 'window' averages windows, and token vectors are not averaged; choose "
+                "'error' or 'truncate'"
+            )
+        options = EmbedOptions(
+            kind=kind,
+            prompt=prompt,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            normalization=normalization,
+        )
         with self._use(model) as loaded:
-            checked = check_texts(texts)
-            if not checked:
-                return np.empty((0, loaded.facts.n_embd), dtype=np.float32)
-            with reporting(progress, total=len(checked)) as on_progress:
-                return embed_many(loaded, checked, n_jobs=self._n_jobs, on_progress=on_progress)
+            request = self._requested(loaded, options, pooled=False)
+            items = check_inputs(texts, n_vocab=loaded.facts.n_vocab)
+            return embed_tokens(loaded, items, request, n_jobs=self._n_jobs)
 
-    def embed_stream(
-        self, model: str | None, texts: Iterable[str], *, overflow: Overflow = "error"
-    ) -> Generator[FloatArray, None, None]:
-        """Embed texts as they come, in bounded memory.
+    def embed_late(
+        self,
+        model: str | None,
+        chunks: Sequence[str],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        normalization: Normalization | None = None,
+        dimensions: int | None = None,
+    ) -> NDArray[Any]:
+        """Embed the chunks of one text in one pass, so that each vector knows its context.
 
-        The model is held from the first vector to the last, or until the iterator is closed: close
-        one that you leave early and keep, or unloading will wait for it.
+        The chunks are tokenized one after the other and have to fit into the model's limit
+        together, so this is for models with a long one. Known as late chunking.
 
         Args:
             model: A loaded model's name; None means the only or the default one.
-            texts: Any iterable, also an endless one. It is read ahead, at first by up to 192
-                texts and later by up to 1,024.
-            overflow: What happens to a text over the limit: ``"error"`` raises when it is reached.
+            chunks: The pieces of the text, in order, with the spaces between them.
+            kind: The role of the text.
+            prompt: What to put before the text.
+            normalization: Other than the model's configuration says.
+            dimensions: As in `embed`.
 
         Returns:
-            An iterator of float32 (n_embd,), one for each text, in order.
+            float32 (n_chunks, n_embd). A text in one chunk gets the vector that `embed` gives it.
 
         Raises:
-            InvalidInputError: A window of texts has offending ones; all of them are named by
-                their position in the stream, after the vectors of the windows before.
+            ConfigurationError: The model pools by its first token.
+            InputTooLongError: The chunks are over the limit together.
         """
-        check_overflow(overflow)
-        check_not_one_text(texts)
-        self._check_usable()
-        return self._stream(model, texts)
+        options = EmbedOptions(
+            kind=kind, prompt=prompt, normalization=normalization, dimensions=dimensions
+        )
+        with self._use(model) as loaded:
+            request = self._requested(loaded, options)
+            pieces = check_texts(chunks)
+            if not pieces:
+                return np.empty((0, request.dimensions), dtype=np.float32)
+            return finished(embed_late(loaded, pieces, request), request)
 
-    def _stream(self, model: str | None, texts: Iterable[str]) -> Generator[FloatArray, None, None]:
-        with self._lease(model) as lease:
-            for vector in embed_iterable(lease.model, texts, n_jobs=self._n_jobs):
-                lease.suspend()
-                yield vector
-                self._check_usable()  # closed or forked while the caller had the vector
-                lease.resume()
+    def rerank(
+        self,
+        model: str | None,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        normalize: bool = True,
+        overflow: Overflow = "error",
+    ) -> list[RerankResult]:
+        """Order documents by how well they answer a query. Needs a cross-encoder.
+
+        Args:
+            model: A loaded model's name; None means the only or the default one.
+            query: What is asked.
+            documents: What may answer it.
+            top_n: Return only so many; all unless given.
+            normalize: Scores from 0 to 1 by the logistic function; otherwise logits.
+            overflow: A pair over the limit is refused (``"error"``), or its document is cut
+                (``"truncate"``).
+
+        Returns:
+            The best first; documents of equal score in the order given.
+
+        Raises:
+            ConfigurationError: The model is no cross-encoder.
+            InvalidInputError: The query or documents cannot be used; all of them are named.
+            EmbeddingGenerationError, BatchError: Inference failed.
+        """
+        with self._use(model) as loaded:
+            scored = score_pairs(
+                loaded,
+                check_text(query),
+                checked := check_texts(documents),
+                overflow=overflow,
+                normalize=normalize,
+                n_jobs=self._n_jobs,
+            )
+            return rank(scored, checked, top_n=top_n)
 
     def tokenize(
         self, model: str | None, text: str, *, add_special_tokens: bool = True
@@ -300,84 +252,3 @@ class EmbeddingEngine:
     def count_tokens(self, model: str | None, text: str) -> int:
         """Count a text's tokens, special tokens included, to compare with ``ModelInfo.n_ctx``."""
         return len(self.tokenize(model, text))
-
-    # ── inside ──────────────────────────────────────────────────────────────────────────────
-
-    @contextmanager
-    def _use(self, model: str | None) -> Iterator[LoadedModel]:
-        with self._lease(model) as lease:
-            yield lease.model
-
-    @contextmanager
-    def _lease(self, model: str | None) -> Iterator[Lease[LoadedModel]]:
-        self._check_usable()
-        name = self._default_name() if model is None else _checked_name(model)
-        with ExitStack() as stack:
-            while True:
-                try:
-                    lease = stack.enter_context(self._registry.lease(name))
-                    break
-                except ModelNotFoundError:
-                    if not self._config.lazy:
-                        raise
-                # once more if another thread's load evicts it before it is leased
-                self._load_lazily(name)
-            yield lease
-
-    def _default_name(self) -> str:
-        names = self._registry.names()
-        default = next(iter(self._configured), None)
-        if default is not None and (self._config.lazy or default in names):
-            return default
-        if len(names) == 1:
-            return names[0]
-        if not names and self._config.lazy:
-            return DEFAULT_MODEL
-        loaded = ", ".join(map(repr, names)) or "none"
-        raise ModelNotFoundError(
-            f"model=None means the only model, but {len(names)} are loaded ({loaded}); name one"
-        )
-
-    def _load_lazily(self, name: str) -> None:
-        if name in self._configured:
-            self._load_configured(name)
-        else:
-            self.load_model(name, name=name)
-
-    def _load_configured(self, name: str) -> None:
-        config = self._configured[name]
-        self.load_model(config.model_path or name, name=name, config=config)
-
-    def _check_usable(self) -> None:
-        if os.getpid() != self._process_id:
-            raise ContextError(
-                f"this engine belongs to process {self._process_id} and this is its forked child "
-                f"{os.getpid()}, which has none of its threads; make an engine in the child, or "
-                "start it with multiprocessing's 'spawn' method"
-            )
-        if self._closed:
-            raise ContextError("the engine is closed; make a new one")
-
-
-def _llama_backend() -> Backend:
-    # imported here so that `import embellama` does not load the native library
-    from embellama._llama.model import LlamaBackend  # noqa: PLC0415
-
-    return LlamaBackend()
-
-
-def _checked_name(name: object) -> str:
-    if isinstance(name, str):
-        return name
-    raise InvalidInputTypeError(f"a loaded model is named by a str, not {type(name).__name__}")
-
-
-def _name_of(config: ModelConfig) -> str:
-    if config.model_name is not None:
-        return config.model_name
-    reference = parse_reference(config.model_path or DEFAULT_MODEL)
-    if isinstance(reference, CatalogReference):
-        return reference.entry.name
-    if isinstance(reference, FileReference):
-        return plain_stem(reference.path.name)
-    return plain_stem(reference.file or reference.repository)

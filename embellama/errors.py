@@ -21,6 +21,8 @@
     ├── OverloadedError                 no room now; the same call may succeed later
     └── MissingDependencyError (ImportError)
 
+`EmbellamaWarning` is the category of the warnings.
+
 An error carries ``code`` (stable, for programs), ``retryable`` (whether the same call may succeed
 later) and the typed fields named in its class; its message gives the observed value, the limit and
 what mends it. Errors of other libraries are translated once, where they enter, with
@@ -49,6 +51,10 @@ def _rebuild(cls: type[EmbellamaError], args: tuple[Any, ...], state: dict[str, 
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+class EmbellamaWarning(UserWarning):
+    """Something that works and is probably not what was meant."""
 
 
 class ConfigurationError(EmbellamaError):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
+
+from embellama.encoding import Encoding, InputEncoder, TextOrIds
 from embellama.errors import (
-    ConfigurationError,
     EmptyInputError,
     InputTooLongError,
     InvalidInputError,
     InvalidInputTypeError,
 )
-from embellama.tokenization import Tokenizer, map_texts
+from embellama.tokenization import map_inputs
 from embellama.types import IntArray
 
 _NAMED = 10
@@ -30,6 +32,88 @@ def check_text(text: object) -> str:
     if isinstance(text, str):
         return text
     raise InvalidInputTypeError(f"a text has to be a str, not {_described(text)}", indices=(0,))
+
+
+def check_input(item: object, *, n_vocab: int) -> TextOrIds:
+    """Return a text as it is, or token ids as int32 (n_tokens,).
+
+    Args:
+        item: A str, or a sequence or array of int.
+        n_vocab: Ids have to be below this.
+
+    Raises:
+        InvalidInputTypeError: It is neither.
+        InvalidInputError: An id is out of range.
+        EmptyInputError: There are no ids.
+    """
+    return check_inputs([item], n_vocab=n_vocab)[0]
+
+
+def check_inputs(items: object, *, n_vocab: int, first_index: int = 0) -> Sequence[TextOrIds]:
+    """Return texts as they are and token ids as int32 (n_tokens,) arrays.
+
+    Args:
+        items: What the caller gave: a sequence of str, of sequences of int, or of both.
+        n_vocab: Ids have to be below this.
+        first_index: The index of the first one, for the messages.
+
+    Raises:
+        InvalidInputTypeError: It is one str, or no sequence, or holds anything else.
+        InvalidInputError: An id is out of range; the message names the input and the id.
+        EmptyInputError: An input has no ids.
+    """
+    check_not_one_text(items)
+    if isinstance(items, list | tuple) and any(_is_ids(item) for item in items):
+        return [
+            _checked_ids(item, first_index + index, n_vocab) if _is_ids(item) else item
+            for index, item in enumerate(_all_of_type(items, first_index))
+        ]
+    return check_texts(items, first_index=first_index)
+
+
+def _is_ids(item: object) -> bool:
+    return isinstance(item, Sequence | np.ndarray) and not isinstance(item, str | bytes | bytearray)
+
+
+def _all_of_type(items: Sequence[Any], first_index: int) -> Sequence[Any]:
+    wrong = [
+        first_index + index
+        for index, item in enumerate(items)
+        if not (isinstance(item, str) or _is_ids(item))
+    ]
+    if wrong:
+        named = [f"{index} is {_described(items[index - first_index])}" for index in wrong]
+        raise InvalidInputTypeError(
+            f"inputs have to be str or sequences of token ids: {_listed(named)}", indices=wrong
+        )
+    return items
+
+
+def _checked_ids(item: Any, index: int, n_vocab: int) -> IntArray:
+    try:
+        ids = np.asarray(item)
+    except ValueError as exc:  # rows of different lengths
+        raise _not_ids(index, f"nested ({exc})") from exc
+    if ids.ndim == 1 and not len(ids):
+        raise EmptyInputError(f"input {index} has no token ids; leave it out", indices=(index,))
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        raise _not_ids(index, f"of type {ids.dtype} and shape {ids.shape}")
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= n_vocab:
+        raise InvalidInputError(
+            f"input {index} has the token id {low if low < 0 else high}; the model's vocabulary "
+            f"has 0 to {n_vocab - 1}",
+            indices=(index,),
+        )
+    checked: IntArray = ids.astype(np.int32)
+    return checked
+
+
+def _not_ids(index: int, what: str) -> InvalidInputTypeError:
+    return InvalidInputTypeError(
+        f"input {index} is {what}; token ids are one sequence of int, such as tokenize returns",
+        indices=(index,),
+    )
 
 
 def check_texts(texts: object, *, first_index: int = 0) -> Sequence[str]:
@@ -105,6 +189,8 @@ class _Faults:
 
     def raise_any(self, limit: int) -> None:
         """Raise one error that names every offending text; nothing if there is none."""
+        self.empty.sort()
+        self.too_long = dict(sorted(self.too_long.items()))
         messages = []
         if self.empty:
             messages.append(
@@ -115,7 +201,7 @@ class _Faults:
             named = [f"{index} ({count} tokens)" for index, count in self.too_long.items()]
             messages.append(
                 f"over the limit of {limit} tokens (special tokens included): text "
-                f"{_listed(named)}; split them"
+                f"{_listed(named)}; split them, or choose overflow='truncate' or 'window'"
             )
         if self.unreadable:
             named = [f"{index} ({why})" for index, why in self.unreadable.items()]
@@ -134,57 +220,50 @@ class _Faults:
 
 
 def encode_suspects(
-    texts: Sequence[str], tokenizer: Tokenizer, *, limit: int, n_jobs: int, first_index: int = 0
-) -> dict[int, IntArray]:
-    """Tokenize the texts that might be empty or too long, and refuse those that are.
+    items: Sequence[TextOrIds],
+    encoder: InputEncoder,
+    *,
+    n_jobs: int,
+    places: Callable[[int], Sequence[int]] = lambda position: (position,),
+) -> dict[int, Encoding]:
+    """Encode the inputs that might be empty or too long, and refuse those that are.
 
     The others, plain text shorter than the limit in bytes, can be tokenized while inference runs.
 
     Args:
-        texts: The texts of one call.
-        tokenizer: The model's.
-        limit: Tokens a text may have, special tokens included.
+        items: The checked inputs of one call.
+        encoder: Encodes them as the call wants it.
         n_jobs: Threads to tokenize on.
-        first_index: The index of the first text, for the messages.
+        places: Where the caller has the input of a position, for the messages; several places
+            where it is repeated.
 
     Returns:
-        The ids of the tokenized texts, by their position in ``texts``.
+        The encodings, by their position in ``items``.
 
     Raises:
         EmptyInputError, InputTooLongError: Naming every such text; InvalidInputError where there
             are several kinds of faults or a text is not valid Unicode.
     """
-    suspects = [i for i, text in enumerate(texts) if not tokenizer.surely_fits(text, limit)]
+    suspects = [index for index, item in enumerate(items) if not encoder.surely_fits(item)]
 
-    def encode(text: str) -> IntArray | InvalidInputError | None:
-        if is_blank(text):
+    def encode(item: TextOrIds) -> Encoding | InvalidInputError | None:
+        if isinstance(item, str) and is_blank(item):
             return None
         try:
-            return tokenizer.encode(text)
+            return encoder.encode(item)
         except InvalidInputError as exc:
             return exc
 
-    results = map_texts(encode, [texts[index] for index in suspects], n_jobs=n_jobs)
-    faults, encoded = _Faults(), dict[int, IntArray]()
-    for position, ids in zip(suspects, results, strict=True):
-        index = first_index + position
-        if isinstance(ids, InvalidInputError):
-            faults.unreadable[index] = str(ids)
-        elif ids is None or len(ids) <= tokenizer.n_special:
-            faults.empty.append(index)
-        elif len(ids) > limit:
-            faults.too_long[index] = len(ids)
+    results = map_inputs(encode, [items[index] for index in suspects], n_jobs=n_jobs)
+    faults, encoded = _Faults(), dict[int, Encoding]()
+    for position, result in zip(suspects, results, strict=True):
+        if isinstance(result, InvalidInputError):
+            faults.unreadable.update(dict.fromkeys(places(position), str(result)))
+        elif result is None:
+            faults.empty.extend(places(position))
+        elif encoder.overflow == "error" and result.n_tokens > encoder.limit:
+            faults.too_long.update(dict.fromkeys(places(position), result.n_tokens))
         else:
-            encoded[position] = ids
-    faults.raise_any(limit)
+            encoded[position] = result
+    faults.raise_any(encoder.limit)
     return encoded
-
-
-def check_overflow(overflow: object) -> None:
-    """Refuse a policy for long texts that does not exist.
-
-    Raises:
-        ConfigurationError: It is not ``"error"``.
-    """
-    if overflow != "error":
-        raise ConfigurationError(f"overflow = {overflow!r}; the one policy so far is 'error'")

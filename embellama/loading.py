@@ -4,46 +4,103 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from embellama._parallel import available_cores
 from embellama.config import ModelConfig
+from embellama.cross_encoder import CrossEncoder, cross_encoder_for
 from embellama.errors import ConfigurationError
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.catalog import CatalogEntry
 from embellama.hub.resolve import ResolvedModel
+from embellama.identity import ContentDigests, model_fingerprint
 from embellama.logs import log
 from embellama.model_info import ModelInfo
 from embellama.pooling import PoolingDecision, decide_pooling
+from embellama.request import EmbedOptions, EmbedRequest
 from embellama.scheduler import Scheduler
+from embellama.statistics import ModelStatistics
 from embellama.tokenization import Tokenizer
 from embellama.types import Backend, BackendInfo, BackendModel, ContextOptions, PoolingType
+from embellama.worker import Job
 
 
-@dataclass(frozen=True)
 class LoadedModel:
-    """The parts of a model that can embed.
+    """The parts of a model that can embed, or score pairs.
 
     Attributes:
         tokenizer: Texts to ids.
+        cross_encoder: How pairs are scored, if that is what the model does.
         scheduler: Ids to rows.
+        statistics: Counts what it does.
+        requests: Options that were checked against it, by callers that come again.
     """
 
-    tokenizer: Tokenizer
-    scheduler: Scheduler
-    _backend_model: BackendModel
-    _info: ModelInfo
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        cross_encoder: CrossEncoder | None,
+        info: ModelInfo,
+        backend_model: BackendModel,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.cross_encoder = cross_encoder
+        self.statistics = ModelStatistics(info.name)
+        self.requests: dict[EmbedOptions, EmbedRequest] = {}
+        self._info = info
+        self._backend_model = backend_model
+        self._making = threading.Lock()
+        self.scheduler = self._make_scheduler(info.name, info.pooling_type, info.n_contexts)
+        self._schedulers = [self.scheduler]
+
+    def _make_scheduler(self, name: str, pooling_type: PoolingType, n_contexts: int) -> Scheduler:
+        config, statistics = self._info.config, self.statistics
+
+        def record(job: Job) -> None:
+            statistics.record_batch(
+                n_tokens=job.batch.n_tokens, queue_s=job.queue_s, inference_s=job.inference_s
+            )
+
+        return Scheduler(
+            self._backend_model,
+            name=name,
+            options=ContextOptions(
+                n_tokens=max(self._info.n_ctx, config.max_batch_tokens),
+                n_sequences=config.max_batch_requests,
+                n_threads=self._info.n_threads,
+                pooling_type=pooling_type,
+            ),
+            max_batch_tokens=config.max_batch_tokens,
+            n_contexts=n_contexts,
+            on_done=record,
+        )
+
+    @property
+    def token_scheduler(self) -> Scheduler:
+        """Ids to the rows of every token; its worker and context are made at its first use."""
+        if self._info.pooling_type == "none":
+            return self.scheduler
+        with self._making:
+            if len(self._schedulers) == 1:
+                name = f"{self._info.name}-tokens"
+                self._schedulers.append(self._make_scheduler(name, "none", n_contexts=1))
+            return self._schedulers[1]
 
     @property
     def info(self) -> ModelInfo:
         """What it is, with the memory it takes now."""
-        return replace(self._info, context_bytes=self.scheduler.context_bytes)
+        return replace(self._info, context_bytes=self._context_bytes)
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of weights and contexts."""
-        return self._info.weights_bytes + self.scheduler.context_bytes
+        return self._info.weights_bytes + self._context_bytes
+
+    @property
+    def _context_bytes(self) -> int:
+        return sum(scheduler.context_bytes for scheduler in self._schedulers)
 
     @property
     def facts(self) -> ModelInfo:
@@ -55,20 +112,27 @@ class LoadedModel:
 
         On a worker's own thread, where a dropped stream may be collected, another thread does it.
         """
-        if self.scheduler.runs_this_thread:
+        if any(scheduler.runs_this_thread for scheduler in self._schedulers):
             threading.Thread(target=self._close, name="embellama-closing").start()
         else:
             self._close()
 
     def _close(self) -> None:
-        self.scheduler.close()
+        for scheduler in self._schedulers:
+            scheduler.close()
         self._backend_model.close()
 
 
 def open_model(
-    resolved: ResolvedModel, *, name: str, config: ModelConfig, backend: Backend, reference: str
+    resolved: ResolvedModel,
+    *,
+    name: str,
+    config: ModelConfig,
+    backend: Backend,
+    reference: str,
+    digests: ContentDigests,
 ) -> LoadedModel:
-    """Load a model file and make it ready to embed.
+    """Load a model file and make it ready to embed. Its content is digested meanwhile.
 
     Raises:
         ConfigurationError: The settings do not fit the model or the machine.
@@ -79,49 +143,52 @@ def open_model(
     pooling = _pooling_for(metadata, resolved, config)
     n_ctx, limit_warnings = _text_limit(metadata, config)
     clock.mark("metadata")
-    model = backend.load(metadata, config, pooling.pooling_type)
+    with ThreadPoolExecutor(1, thread_name_prefix="embellama-digest") as reader:
+        content = reader.submit(lambda: [digests.digest(path) for path in metadata.paths])
+        model = backend.load(metadata, config, pooling.pooling_type)
     clock.mark("weights")
     try:
+        fingerprint = model_fingerprint(metadata, content.result(), pooling.pooling_type)
         tokenizer = Tokenizer(model.vocabulary, metadata)
-        n_threads = config.n_threads or available_cores(physical=True)
-        scheduler = Scheduler(
-            model,
-            name=name,
-            options=ContextOptions(
-                n_tokens=max(n_ctx, config.max_batch_tokens),
-                n_sequences=config.max_batch_requests,
-                n_threads=n_threads,
-            ),
-            max_batch_tokens=config.max_batch_tokens,
-            n_contexts=config.n_contexts,
+        cross_encoder = (
+            cross_encoder_for(metadata, tokenizer, model.control_tokens)
+            if pooling.pooling_type == "rank"
+            else None
         )
+        clock.mark("tokenizer")
+        info = ModelInfo(
+            name=name,
+            reference=reference,
+            fingerprint=fingerprint,
+            n_ctx=n_ctx,
+            n_threads=config.n_threads or available_cores(physical=True),
+            n_special_tokens=tokenizer.n_special,
+            pooling_type=pooling.pooling_type,
+            pooling_source=pooling.source,
+            load_s=clock.phases(),
+            warnings=(
+                *pooling.warnings,
+                *limit_warnings,
+                *_kind_warnings(metadata),
+                *(cross_encoder.warnings if cross_encoder is not None else ()),
+                *model.info.warnings,
+            ),
+            config=config,
+            normalization=config.normalization,
+            n_contexts=config.n_contexts,
+            context_bytes=0,
+            **_facts_of_the_file(metadata),
+            **_facts_of_the_row(resolved.entry, config),
+            **_facts_of_the_backend(model.info),
+        )
+        loaded = LoadedModel(tokenizer, cross_encoder, info, model)
     except BaseException:
         model.close()
         raise
-    clock.mark("tokenizer")
-    notes = (*pooling.warnings, *limit_warnings, *_kind_warnings(metadata), *model.info.warnings)
-    info = ModelInfo(
-        name=name,
-        reference=reference,
-        n_ctx=n_ctx,
-        n_threads=n_threads,
-        n_special_tokens=tokenizer.n_special,
-        pooling_type=pooling.pooling_type,
-        pooling_source=pooling.source,
-        load_s=clock.phases(),
-        warnings=notes,
-        config=config,
-        normalization=config.normalization,
-        n_contexts=config.n_contexts,
-        context_bytes=0,
-        **_facts_of_the_file(metadata),
-        **_facts_of_the_row(resolved.entry),
-        **_facts_of_the_backend(model.info),
-    )
     for warning in info.warnings:
         log.warning("embellama.model.doubted", model=name, warning=warning)
     log.info("embellama.model.loaded", model=name, load_s=info.load_s["total"])
-    return LoadedModel(tokenizer, scheduler, model, info)
+    return loaded
 
 
 class _Clock:
@@ -143,21 +210,12 @@ def _pooling_for(
     metadata: GGUFMetadata, resolved: ResolvedModel, config: ModelConfig
 ) -> PoolingDecision:
     entry = resolved.entry
-    decision = decide_pooling(
+    return decide_pooling(
         explicit=config.pooling_type,
         file=metadata.pooling_type,
         catalogue=entry.pooling_type if entry else None,
         architecture=metadata.architecture,
     )
-    unusable: dict[PoolingType, str] = {
-        "none": "keeps token rows apart; choose mean, cls or last",
-        "rank": "scores pairs of texts and makes no vectors; load an embedding model",
-    }
-    if (why := unusable.get(decision.pooling_type)) is not None:
-        raise ConfigurationError(
-            f"pooling {decision.pooling_type!r} ({decision.source}) of {str(resolved.path)!r} {why}"
-        )
-    return decision
 
 
 def _text_limit(metadata: GGUFMetadata, config: ModelConfig) -> tuple[int, tuple[str, ...]]:
@@ -201,10 +259,10 @@ def _facts_of_the_file(metadata: GGUFMetadata) -> dict[str, Any]:
     }
 
 
-def _facts_of_the_row(entry: CatalogEntry | None) -> dict[str, Any]:
+def _facts_of_the_row(entry: CatalogEntry | None, config: ModelConfig) -> dict[str, Any]:
     return {
         "n_ctx_recommended": entry.n_ctx_recommended if entry else None,
-        "prompts": entry.prompts if entry else {},
+        "prompts": {**(entry.prompts if entry else {}), **(config.prompts or {})},
         "matryoshka_dims": entry.matryoshka_dims if entry else (),
         "license": entry.license if entry else None,
     }

@@ -18,6 +18,8 @@ class ModelInfo:
     Attributes:
         name: What the engine calls it.
         reference: What was asked for: a path, a catalogue name or a hub reference.
+        fingerprint: What its vectors come from, in 32 hexadecimal digits: the file's content,
+            tokenizer and pooling. Equal for the same file at another place, on another machine.
         path: The GGUF that was loaded; the first part of a split one.
         architecture: As llama.cpp names it, e.g. ``"bert"``.
         file_type: What the file is called, e.g. ``"Q8_0"``.
@@ -38,7 +40,7 @@ class ModelInfo:
         pooling_type: How token rows become one vector.
         pooling_source: Who said so: explicit, file, catalogue or architecture.
         normalization: How a vector is scaled.
-        prompts: What the catalogue says to put before a query or a document.
+        prompts: What to put before a text, by role or name; from configuration and catalogue.
         matryoshka_dims: Shorter lengths the model was trained for.
         license: The licence its card states.
         device: Where it runs.
@@ -56,6 +58,7 @@ class ModelInfo:
 
     name: str
     reference: str
+    fingerprint: str
     path: Path
     architecture: str
     file_type: str

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,10 @@ class FakeVocabulary:
         """Return int32 (n_words + 2,) ids."""
         words = [10 + len(word) for word in text.split()]
         return np.array([1, *words, 2] if add_special else words, dtype=np.int32)
+
+    def pieces(self, ids: IntArray) -> list[bytes]:
+        """Return nothing for every id: a word's length does not say which word it was."""
+        return [b"" for _ in ids]
 
 
 class FakeContext:
@@ -91,6 +95,10 @@ class FakeModel:
             n_layers=1,
             size_bytes=1000,
         )
+
+    def control_tokens(self, text: str) -> Mapping[str, int]:
+        """Find none."""
+        return {}
 
     def create_context(self, options: ContextOptions) -> FakeContext:
         """Make a context."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Sequence, Sized
 from typing import TypeVar
 
+import numpy as np
+
 from embellama._parallel import map_threads
-from embellama.errors import InvalidInputError
+from embellama.errors import GGUFFormatError, InvalidInputError
 from embellama.gguf import GGUFMetadata
+from embellama.spans import Span, TextAligner, character_map, token_spans
 from embellama.types import IntArray, Vocabulary
 from embellama.wordpiece import WordPieceNormalizer
 
@@ -24,6 +28,7 @@ of it joblib's own; 500,000 take 24 and 22; 2,000,000 take 97 and 74.
 
 
 R = TypeVar("R")
+T = TypeVar("T", bound=Sized)
 
 MAX_RUN_CHARS = 4096
 """Longest run without a change between space and non-space for a tokenizer that recurses.
@@ -39,6 +44,17 @@ _SPLITS_BY_HAND = frozenset(
 """Byte-pair kinds that llama.cpp splits without ``std::regex``; measured with runs of 200,000."""
 
 _LONG_RUN = re.compile(rf"\S{{{MAX_RUN_CHARS + 1}}}|\s{{{MAX_RUN_CHARS + 1}}}")
+
+
+_COMPOSED = frozenset({"modern-bert", "qwen2"})
+"""Byte-pair kinds whose tokenizers compose letters and their marks before, which llama.cpp does
+not. Source: ``"normalizer": {"type": "NFC"}`` in the tokenizer.json of ModernBERT, Qwen2 and Qwen3;
+https://github.com/ggml-org/llama.cpp/issues/6980.
+"""
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _unchanged(text: str) -> str:
@@ -66,6 +82,8 @@ def normalizer_for(metadata: GGUFMetadata) -> Callable[[str], str]:
 
     WordPiece files that say nothing are uncased, as llama.cpp takes them.
     """
+    if metadata.vocab_kind == "gpt2" and metadata.pre_tokenizer in _COMPOSED:
+        return _composed
     if metadata.vocab_kind == "gpt2" and metadata.pre_tokenizer not in _SPLITS_BY_HAND:
         return _without_long_runs
     if metadata.vocab_kind != "bert":
@@ -75,16 +93,16 @@ def normalizer_for(metadata: GGUFMetadata) -> Callable[[str], str]:
     return WordPieceNormalizer(lowercase, lowercase if strip is None else strip)
 
 
-def map_texts(function: Callable[[str], R], texts: Sequence[str], *, n_jobs: int) -> list[R]:
+def map_inputs(function: Callable[[T], R], inputs: Sequence[T], *, n_jobs: int) -> list[R]:
     """Apply a function to each text, on threads where there is enough text to pay for them."""
-    if sum(map(len, texts)) < PARALLEL_CHARS:
-        return [function(text) for text in texts]
+    if sum(map(len, inputs)) < PARALLEL_CHARS:
+        return [function(item) for item in inputs]
 
-    def run(chunk: Sequence[str]) -> list[R]:
-        return [function(text) for text in chunk]
+    def run(chunk: Sequence[T]) -> list[R]:
+        return [function(item) for item in chunk]
 
-    starts = range(0, len(texts), TEXTS_PER_TASK)
-    chunks = [texts[start : start + TEXTS_PER_TASK] for start in starts]
+    starts = range(0, len(inputs), TEXTS_PER_TASK)
+    chunks = [inputs[start : start + TEXTS_PER_TASK] for start in starts]
     return [result for done in map_threads(run, chunks, n_jobs=n_jobs) for result in done]
 
 
@@ -94,8 +112,28 @@ class Tokenizer:
     def __init__(self, vocabulary: Vocabulary, metadata: GGUFMetadata) -> None:
         self._vocabulary = vocabulary
         self._normalize = normalizer_for(metadata)
+        self._kind = metadata.vocab_kind
         self._is_wordpiece = metadata.vocab_kind == "bert"
-        self.n_special = len(self.encode(""))
+        self._unknown_id = metadata.unk_token_id
+        self.prefix, self.suffix = self._affixes()
+        self.n_special = len(self.prefix) + len(self.suffix)
+
+    def _affixes(self) -> tuple[IntArray, IntArray]:
+        """Return the special tokens before and after every text: ``[CLS]`` and ``[SEP]`` of BERT.
+
+        Raises:
+            GGUFFormatError: They are not the same around a text as around nothing, so that no
+                text could be cut rightly.
+        """
+        special, bare, full = self.encode(""), self.encode("a", add_special=False), self.encode("a")
+        for n_before in range(len(special) + 1):
+            before, after = special[:n_before], special[n_before:]
+            if np.array_equal(np.concatenate([before, bare, after]), full):
+                return before, after
+        raise GGUFFormatError(
+            f"the special tokens around nothing ({special.tolist()}) are not those around 'a' "
+            f"({full.tolist()}); convert the model again"
+        )
 
     def encode(self, text: str, *, add_special: bool = True) -> IntArray:
         """Tokenize one text.
@@ -109,9 +147,24 @@ class Tokenizer:
         """
         return self._vocabulary.tokenize(self._normalize(text), add_special=add_special)
 
-    def encode_many(self, texts: Sequence[str], *, n_jobs: int) -> list[IntArray]:
-        """Tokenize texts on ``n_jobs`` threads; results in the order of the texts."""
-        return map_texts(self.encode, texts, n_jobs=n_jobs)
+    def spans(self, text: str, ids: IntArray) -> list[Span | None]:
+        """Return which characters of a text each of its tokens stands for.
+
+        Args:
+            text: The text.
+            ids: int32 (n_tokens,), what `encode` made of it.
+
+        Returns:
+            (start, stop) of each token; None for special ones, and where the vocabulary's own
+            normalisation cannot be traced back.
+        """
+        aligner = TextAligner(
+            text,
+            character_map(self._kind, self._normalize),
+            unknown_is_a_word=self._is_wordpiece,
+        )
+        unknown = [int(token) == self._unknown_id for token in ids]
+        return token_spans(self._vocabulary.pieces(ids), unknown, aligner)
 
     def surely_fits(self, text: str, limit: int) -> bool:
         """Tell without tokenizing that a text has a token of its own and stays in the limit.

@@ -41,8 +41,11 @@ _CHINESE = (
 """Each is a word of its own. Source: ``is_chinese_char`` of the tokenizers package."""
 
 
-def _is_punctuation(char: str) -> bool:
-    # ASCII symbols count too. Source: is_bert_punctuation of the tokenizers package.
+def is_punctuation(char: str) -> bool:
+    """Tell whether a character is a word of its own, ASCII symbols included.
+
+    Source: ``is_bert_punctuation`` of the tokenizers package.
+    """
     return unicodedata.category(char).startswith("P") or char in "$+<=>^`|~"
 
 
@@ -110,7 +113,7 @@ def _hide_long_words(run: re.Match[str]) -> str:
     words: list[str] = []
     word: list[str] = []
     for char in run.group():
-        if _is_punctuation(char):
+        if is_punctuation(char):
             words += (_shorten(word), char)
             word = []
         else:

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TypeAlias
 
+import numpy as np
+
 from embellama.errors import ContextError, EmbeddingGenerationError, EmbellamaError
 from embellama.logs import log
+from embellama.pooling import ROW_POOLINGS, pool_token_rows
 from embellama.types import BackendContext, BackendModel, ContextOptions, FloatArray, MicroBatch
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
-    """A micro-batch and the future its rows go to."""
+    """A micro-batch and the future its rows go to.
+
+    Attributes:
+        batch: What to compute.
+        rows: float32 (n_sequences, n_embd), or (n_tokens, n_embd) where nothing is pooled.
+        submitted_s: When it was queued, on the clock of `time.perf_counter`.
+        queue_s: Seconds it waited; 0 until a worker has taken it.
+        inference_s: Seconds it was computed; 0 until it is done.
+    """
 
     batch: MicroBatch
     rows: Future[FloatArray] = field(default_factory=Future)
+    submitted_s: float = field(default_factory=time.perf_counter)
+    queue_s: float = 0.0
+    inference_s: float = 0.0
 
 
 JobQueue: TypeAlias = "SimpleQueue[Job | None]"
@@ -43,6 +58,7 @@ class InferenceWorker:
         n_tokens_at_start: int,
         name: str,
         on_context: Callable[[BackendContext], None] = lambda context: None,
+        on_done: Callable[[Job], None] = lambda job: None,
     ) -> None:
         self._model = model
         self._jobs = jobs
@@ -51,6 +67,7 @@ class InferenceWorker:
         self._capacity = 0
         self._context: BackendContext | None = None
         self._on_context = on_context
+        self._on_done = on_done
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -71,8 +88,12 @@ class InferenceWorker:
         self._drop_context()
 
     def _compute(self, job: Job) -> None:
+        start = time.perf_counter()
+        job.queue_s = start - job.submitted_s
         try:
-            rows = self._context_for(job.batch.n_tokens).run(job.batch)
+            rows = self._run_twice_if_bad(job.batch)
+            job.inference_s = time.perf_counter() - start
+            self._on_done(job)
         except BaseException as exc:  # noqa: BLE001  # whatever it is, the caller is waiting for it
             job.rows.set_exception(_as_ours(exc))
             self._drop_context()
@@ -80,17 +101,27 @@ class InferenceWorker:
         else:
             job.rows.set_result(rows)
 
+    def _run_twice_if_bad(self, batch: MicroBatch) -> FloatArray:
+        """Compute a micro-batch; where NaN or infinity comes, once more on a fresh context.
+
+        What is still bad then is for the caller to refuse, who can name the text.
+        """
+        rows = self._context_for(batch.n_tokens).run(batch)
+        if not np.isfinite(rows).all():
+            log.warning("embellama.microbatch.repeated", n_tokens=batch.n_tokens)
+            self._drop_context()
+            rows = self._context_for(batch.n_tokens).run(batch)
+        if self._options.pooling_type in ROW_POOLINGS:
+            return pool_token_rows(rows, batch.offsets, self._options.pooling_type)
+        return rows
+
     def _context_for(self, n_tokens: int) -> BackendContext:
         if self._context is None or n_tokens > self._capacity:
             self._drop_context()
             capacity = self._n_tokens_at_start
             while capacity < min(n_tokens, self._options.n_tokens):
                 capacity = min(2 * capacity, self._options.n_tokens)
-            options = ContextOptions(
-                n_tokens=capacity,
-                n_sequences=self._options.n_sequences,
-                n_threads=self._options.n_threads,
-            )
+            options = replace(self._options, n_tokens=capacity)
             self._context = self._model.create_context(options)
             self._capacity = capacity
             self._on_context(self._context)

@@ -19,11 +19,14 @@ PACKAGE = ROOT / "embellama"
 LAYERS = (
     {"errors", "types"},
     {"logs", "progress", "config", "gguf_header", "gguf_checks", "gguf"}
-    | {"batching", "pooling", "wordpiece"},
-    {"_parallel", "_llama"},
-    {"tokenization", "inputs", "worker", "scheduler", "model_info", "testing"},
+    | {"batching", "pooling", "wordpiece", "precision", "precision_calibration", "similarity"},
+    {"_parallel", "_llama", "cache", "identity", "spans"},
+    {"tokenization", "encoding", "inputs", "worker", "scheduler", "model_info", "testing"}
+    | {"statistics", "results", "request", "pairs", "cross_encoder", "chunks"},
     {"hub"},
-    {"loading", "registry", "embedding"},
+    {"loading", "registry", "lookup", "pipeline", "embedding", "streaming", "tokens", "rerank"},
+    {"host"},
+    {"text_verbs"},
     {"engine"},
     {"__init__"},
     {"cli"},
@@ -34,14 +37,18 @@ LAYERS = (
 HOMES = {
     "llama_cpp": "_llama/",
     "joblib": "_parallel.py",
+    "sklearn": "similarity/clusters.py",
     "torch": "hub/torch_weights.py",
 }
 """Dependencies that one place alone imports; every optional one is here."""
 
+IMPORTED_AS = {"kmeans": "sklearn"}
+"""Extras that are not called as what they install is imported."""
+
 NOT_AT_IMPORT = {"joblib", "huggingface_hub", "llama_cpp", "numpy", "pydantic", "torch", "typer"}
 """What `import embellama` leaves for later."""
 
-NOT_BEFORE_A_MODEL = {"llama_cpp", "safetensors", "torch", "typer"}
+NOT_BEFORE_A_MODEL = {"llama_cpp", "safetensors", "sklearn", "torch", "typer"}
 """What waits for an engine: native code, and what converting and the command line need."""
 
 MAX_FILE_LINES = 500
@@ -152,7 +159,8 @@ def test_every_import_is_declared_or_has_a_home():
         re.match(r"[\w-]+", line)[0].lower().replace("-", "_") for line in project["dependencies"]
     }
     declared = declared - {"llama_cpp_python"} | {"llama_cpp"}
-    optional = set(project["optional-dependencies"]) - {"test", "dev"}
+    extras = set(project["optional-dependencies"]) - {"test", "dev"}
+    optional = {IMPORTED_AS.get(extra, extra) for extra in extras}
     assert optional <= HOMES.keys()
     used = {name.split(".")[0] for tree in TREES.values() for name, _ in imported_names(tree)}
     used -= {"embellama", *sys.stdlib_module_names}

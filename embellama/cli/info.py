@@ -75,6 +75,10 @@ def _read(settings: Settings, model: str) -> tuple[GGUFMetadata | None, CatalogE
     return read_metadata(resolved.path), resolved.entry
 
 
+_PLACES_OF_TABLES = ("token_table", "token_type_table")
+"""Where some weights are in the file: nothing that helps to choose or to use a model."""
+
+
 def _plain(value: Any) -> dict[str, Any]:
     """Return a dataclass as values that JSON can hold."""
     return {
@@ -90,7 +94,8 @@ def _plain(value: Any) -> dict[str, Any]:
 def _metadata_values(metadata: GGUFMetadata | None) -> dict[str, Any]:
     if metadata is None:
         return {"path": None}
-    return _plain(metadata) | {"paths": [str(path) for path in metadata.paths]}
+    values = _plain(metadata) | {"paths": [str(path) for path in metadata.paths]}
+    return {name: value for name, value in values.items() if name not in _PLACES_OF_TABLES}
 
 
 def _of_file(metadata: GGUFMetadata) -> Fields:

@@ -144,9 +144,10 @@ def test_ten_megabytes_of_text(engine):
     assert engine.tokenize("minilm", one_word).tolist() == [101, 100, 102]
 
 
-def test_an_overflow_policy_that_is_not_there_yet(tiny):
-    with pytest.raises(ConfigurationError, match="'truncate'"):
-        tiny.embed("tiny", "a", overflow="truncate")
+def test_an_unknown_overflow_policy(tiny):
+    for call in (tiny.embed_batch, tiny.embed_stream, tiny.embed_detailed):
+        with pytest.raises(ConfigurationError, match="'cut'; it has to be one of 'error'"):
+            call("tiny", ["a text"], overflow="cut")
 
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────
@@ -208,14 +209,15 @@ def test_bit_flipped_files_load_or_are_refused_but_end_nothing(tiny, tiny_path, 
     assert refused > 50
 
 
-def test_pooling_none_is_refused_with_the_way_out(tiny, tiny_path):
-    config = ModelConfig(pooling_type="none")
-    with pytest.raises(ConfigurationError, match="choose mean, cls or last"):
-        tiny.load_model(tiny_path, name="none", config=config)
+def test_token_rows_are_no_vectors_and_the_error_says_the_way_out(tiny, tiny_path):
+    tiny.load_model(tiny_path, name="none", config=ModelConfig(pooling_type="none"))
+    with pytest.raises(ConfigurationError, match="call embed_tokens, or set pooling_type to mean"):
+        tiny.embed("none", "a")
+    assert tiny.embed_tokens("none", ["a"])[0].vectors.shape == (3, 64)
 
 
-def test_a_model_that_scores_pairs_makes_no_vectors(tiny, tiny_path):
-    with pytest.raises(ConfigurationError, match="scores pairs"):
+def test_a_model_without_a_classifier_scores_no_pairs(tiny, tiny_path):
+    with pytest.raises(ConfigurationError, match="has no classifier"):
         tiny.load_model(tiny_path, name="rank", config=ModelConfig(pooling_type="rank"))
 
 
@@ -230,7 +232,7 @@ def test_a_context_beyond_the_position_table(tiny, tiny_path):
 @pytest.mark.parametrize(
     "config",
     [
-        ModelConfig(n_ctx=3, max_batch_requests=256, max_batch_tokens=1),
+        ModelConfig(n_ctx=7, max_batch_requests=256, max_batch_tokens=1),
         ModelConfig(max_batch_requests=7, max_batch_tokens=13),
         ModelConfig(max_batch_requests=256, max_batch_tokens=255),
         ModelConfig(n_threads=512),
@@ -240,7 +242,7 @@ def test_a_context_beyond_the_position_table(tiny, tiny_path):
 def test_sizes_llama_cpp_would_abort_on_are_made_to_fit(tiny_path, config):
     with EmbeddingEngine() as engine:
         engine.load_model(tiny_path, name="odd", config=config)
-        assert engine.embed_batch("odd", ["a"] * 300).shape == (300, 64)
+        assert engine.embed_batch("odd", [f"a {n}" for n in range(300)]).shape == (300, 64)
 
 
 def test_more_than_256_sequences_cannot_be_asked_for():

@@ -35,7 +35,9 @@ def test_explicit_pooling_is_not_doubted(path):
 
 
 def test_batch_equals_single_although_a_cache_is_kept_between_calls(path):
-    texts = ["a", "ab c", "c c c a b", "b a", "ab ab ab ab c"] * 6
+    texts = [
+        " ".join([text] * n) for n in range(1, 7) for text in ("a", "ab c", "c c c a b", "b a")
+    ]
     with EmbeddingEngine() as engine:
         engine.load_model(path, name="d", config=ModelConfig(max_batch_tokens=40))
         batch = engine.embed_batch("d", texts)

@@ -29,6 +29,11 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 
+def different(n):
+    """Texts that differ: a repeated one is computed once."""
+    return [f"a b {number}" for number in range(n)]
+
+
 def run_python(code: str, *, timeout_s: float = 100) -> str:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -224,7 +229,9 @@ def test_a_forked_child_is_told_at_once(tiny_path):
 def test_ctrl_c_in_a_long_batch_returns_promptly_and_the_engine_stays_usable(engine):
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("needs the main thread, where Python delivers signals")
-    texts = ["the quick brown fox jumps over the lazy dog, again and again and again"] * 20_000
+    texts = [
+        f"the quick brown fox jumps over the lazy dog {n}, again and again" for n in range(20_000)
+    ]
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -243,11 +250,11 @@ def test_a_progress_callback_is_told_and_may_stop_the_batch(tiny_path):
 
     with EmbeddingEngine() as engine:
         engine.load_model(tiny_path, name="m")
-        engine.embed_batch("m", ["a b"] * 100, progress=lambda d, t: told.append((d, t)))
+        engine.embed_batch("m", different(100), progress=lambda d, t: told.append((d, t)))
         assert told[-1] == (100, 100)
         assert [done for done, _ in told] == sorted({done for done, _ in told})
         with pytest.raises(ValueError, match="enough"):
-            engine.embed_batch("m", ["a b"] * 2000, progress=stop_at_half)
+            engine.embed_batch("m", different(2000), progress=stop_at_half)
         assert engine.embed("m", "a").shape == (64,)
 
 
@@ -287,7 +294,7 @@ def test_nothing_is_printed(tiny_path):
             "-c",
             "from embellama import EmbeddingEngine, ModelNotFoundError\n"
             f"with EmbeddingEngine() as e:\n e.load_model({str(tiny_path)!r}, name='m')\n"
-            " e.embed_batch('m', ['a', 'b'] * 100)\n"
+            " e.embed_batch('m', [f'a {n}' for n in range(200)])\n"
             " try: e.load_model('none.gguf')\n"
             " except ModelNotFoundError as error: assert 'none.gguf' in str(error)\n"
             " else: raise SystemExit('it was found')\n",
@@ -308,7 +315,7 @@ def test_memory_is_given_back_after_load_embed_unload(minilm_path):
         def cycle():
             engine.load_model({str(minilm_path)!r}, name="m",
                               config=ModelConfig(n_threads=1, use_mmap=False))
-            engine.embed_batch("m", ["a short text", "a longer text " * 40] * 20)
+            engine.embed_batch("m", ["a longer text " * n for n in range(1, 41)])
             held = process.memory_info().rss
             engine.unload_model("m")
             gc.collect()
@@ -347,7 +354,7 @@ def test_an_open_stream_does_not_keep_an_engine_from_closing(tiny_path):
     ):
         engine.load_model(tiny_path, name="m")
         engine.load_model(tiny_path, name="other")
-        stream = engine.embed_stream("m", ["a b"] * 1000)
+        stream = engine.embed_stream("m", different(1000))
         for _ in stream:
             raise ValueError("the caller's own")
     assert time.monotonic() - start < 10
@@ -359,7 +366,7 @@ def test_an_open_stream_does_not_keep_an_engine_from_closing(tiny_path):
 
 def test_a_stream_yields_what_came_before_a_bad_text_or_a_failing_source(tiny_path):
     def source():
-        yield from ["a"] * 700
+        yield from different(700)
         raise OSError("the file is gone")
 
     with EmbeddingEngine() as engine:
@@ -371,7 +378,7 @@ def test_a_stream_yields_what_came_before_a_bad_text_or_a_failing_source(tiny_pa
         assert seen == 64 + 128 + 256
         seen = 0
         with pytest.raises(EmptyInputError):
-            for _ in engine.embed_stream("m", ["a"] * 600 + [""]):
+            for _ in engine.embed_stream("m", [*different(600), ""]):
                 seen += 1
         assert seen == 64 + 128 + 256
 
@@ -393,7 +400,7 @@ def test_a_stream_begun_before_a_fork_is_refused_in_the_child(tiny_path):
         from embellama import ContextError, EmbeddingEngine
         engine = EmbeddingEngine()
         engine.load_model({str(tiny_path)!r}, name="m")
-        stream = engine.embed_stream("m", ["a b"] * 1000)
+        stream = engine.embed_stream("m", [f"a {{n}}" for n in range(1000)])
         next(stream)
         child = os.fork()
         if child == 0:

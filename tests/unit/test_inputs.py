@@ -1,32 +1,36 @@
 import numpy as np
 import pytest
 
+from embellama.encoding import InputEncoder
 from embellama.errors import (
-    ConfigurationError,
     EmptyInputError,
     InputTooLongError,
     InvalidInputError,
     InvalidInputTypeError,
 )
-from embellama.inputs import check_overflow, check_text, check_texts, encode_suspects
+from embellama.inputs import check_input, check_inputs, check_text, check_texts, encode_suspects
 
 
 class WordTokenizer:
     """Two special tokens and one a word; a word of U+D800 cannot be read."""
 
     n_special = 2
+    prefix = np.array([1], dtype=np.int32)
+    suffix = np.array([2], dtype=np.int32)
 
-    def encode(self, text):
+    def encode(self, text, *, add_special=True):
         if "\ud800" in text:
             raise InvalidInputError("a lone surrogate")
-        return np.zeros(2 + len(text.split()), dtype=np.int32)
+        words = [10] * len(text.split())
+        return np.array([1, *words, 2] if add_special else words, dtype=np.int32)
 
     def surely_fits(self, text, limit):
         return text == "plain"
 
 
-def suspects(texts, limit=5, **kwargs):
-    return encode_suspects(texts, WordTokenizer(), limit=limit, n_jobs=2, **kwargs)
+def suspects(texts, limit=5, overflow="error", **kwargs):
+    encoder = InputEncoder(WordTokenizer(), limit=limit, overflow=overflow)
+    return encode_suspects(texts, encoder, n_jobs=2, **kwargs)
 
 
 @pytest.mark.parametrize("value", [b"bytes", None, 3, ["a"]])
@@ -66,7 +70,7 @@ def test_a_window_of_a_stream_counts_on():
 def test_texts_that_surely_fit_are_left_for_later():
     encoded = suspects(["plain", "a b", "plain"])
     assert list(encoded) == [1]
-    assert len(encoded[1]) == 4
+    assert encoded[1].n_tokens == 4
 
 
 def test_every_empty_text_is_named():
@@ -85,7 +89,7 @@ def test_every_long_text_is_named_with_its_count_and_the_limit():
 
 def test_faults_of_several_kinds_are_told_in_one_error():
     with pytest.raises(InvalidInputError) as caught:
-        suspects(["", "a b c d", "\ud800", "a"], first_index=10)
+        suspects(["", "a b c d", "\ud800", "a"], places=lambda position: [10 + position])
     assert caught.value.indices == (10, 11, 12)
     for part in ("nothing to embed in text 10", "text 11 (6 tokens)", "12 (a lone surrogate)"):
         assert part in str(caught.value)
@@ -97,6 +101,53 @@ def test_a_message_names_ten_and_counts_the_rest():
     assert len(caught.value.indices) == 300
 
 
-def test_an_unknown_policy_for_long_texts_is_refused():
-    with pytest.raises(ConfigurationError, match="'cut'"):
-        check_overflow("cut")
+def test_a_repeated_faulty_text_is_named_at_each_of_its_places():
+    with pytest.raises(EmptyInputError) as caught:
+        suspects(["", "a", " "], places=lambda position: [[0, 7], [1], [4]][position])
+    assert caught.value.indices == (0, 4, 7)
+
+
+def test_long_texts_are_no_fault_where_they_are_cut():
+    encoded = suspects(["a b c d e f"], overflow="truncate")
+    assert encoded[0].n_dropped == 3
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, 10, 2], (1, 10, 2), np.array([1, 10, 2]), np.array([1, 10, 2], dtype=np.uint8)]
+)
+def test_token_ids_come_as_any_sequence_of_int(ids):
+    checked = check_input(ids, n_vocab=11)
+    assert checked.dtype == np.int32
+    assert checked.tolist() == [1, 10, 2]
+
+
+def test_texts_and_token_ids_may_be_mixed():
+    checked = check_inputs(["a text", [1, 2]], n_vocab=11)
+    assert checked[0] == "a text"
+    assert checked[1].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        ([1, 11], InvalidInputError, "input 5 has the token id 11; .* has 0 to 10"),
+        ([-1, 3], InvalidInputError, "token id -1"),
+        ([2**40], InvalidInputError, str(2**40)),
+        ([], EmptyInputError, "input 5 has no token ids"),
+        ([1.5], InvalidInputTypeError, "of type float64"),
+        ([True, False], InvalidInputTypeError, "of type bool"),
+        ([[1, 2], [3, 4]], InvalidInputTypeError, r"shape \(2, 2\)"),
+        ([[1, 2], [3]], InvalidInputTypeError, "nested"),
+        (["a"], InvalidInputTypeError, "of type <U1"),
+    ],
+)
+def test_wrong_token_ids_are_refused_with_the_place_and_the_limit(ids, error, message):
+    with pytest.raises(error, match=message) as caught:
+        check_inputs(["a", ids], n_vocab=11, first_index=4)
+    assert caught.value.indices == (5,)
+
+
+def test_among_token_ids_anything_else_is_named():
+    with pytest.raises(InvalidInputTypeError, match="1 is None, 2 is int") as caught:
+        check_inputs([[1], None, 3], n_vocab=11)
+    assert caught.value.indices == (1, 2)

@@ -6,7 +6,13 @@ import pytest
 from embellama.errors import InvalidInputError
 from embellama.gguf import read_metadata
 from embellama.testing import FakeVocabulary
-from embellama.tokenization import MAX_RUN_CHARS, PARALLEL_CHARS, Tokenizer, normalizer_for
+from embellama.tokenization import (
+    MAX_RUN_CHARS,
+    PARALLEL_CHARS,
+    Tokenizer,
+    map_inputs,
+    normalizer_for,
+)
 from embellama.wordpiece import WordPieceNormalizer
 
 
@@ -39,7 +45,7 @@ def test_many_texts_come_back_in_order_from_several_threads(metadata):
     tokenizer = Tokenizer(FakeVocabulary(), metadata)
     texts = [f"{'x' * (n % 7 + 1)} y" + " z" * 260 for n in range(1000)]
     assert sum(map(len, texts)) > PARALLEL_CHARS
-    many = tokenizer.encode_many(texts, n_jobs=4)
+    many = map_inputs(tokenizer.encode, texts, n_jobs=4)
     assert len(many) == 1000
     for ids, text in zip(many, texts, strict=True):
         np.testing.assert_array_equal(ids, tokenizer.encode(text))

@@ -259,7 +259,7 @@ def with_line(line: str) -> str:
         ('n_embd = "8"', "n_embd"),
         ("n_ctx = 1.5", "n_ctx"),
         ("n_ctx_recommended = 17", "n_ctx_recommended"),
-        ('pooling_type = "max"', "pooling_type"),
+        ('pooling_type = "sum"', "pooling_type"),
         ('source = "a card"', "source"),
         ('default_file_type = "q8"', "default_file_type"),
         ('prompts = { query = ["a", "b"] }', "prompts.query"),

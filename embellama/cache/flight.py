@@ -1,0 +1,181 @@
+"""Who computes what: of several calls that miss the same key at once, one computes it.
+
+A call claims the keys it needs. Those that nobody has claimed are its own, and it computes all of
+them before it waits for the others::
+
+    with flights.call() as call:
+        mine, others = call.claim(keys)
+        call.fulfil(compute(mine))
+        arrived, left = call.wait(others)      # claim what is left again
+
+A call that ends without having fulfilled its claims, by an error or by Ctrl-C, gives them up, and
+those that waited compute the keys themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from embellama.types import CachedVector
+
+PATIENCE_S: Final = 60.0
+"""How long to wait for another call: computing twice is better than waiting for one that hangs."""
+
+
+class Claim:
+    """One call's promise to compute one key.
+
+    Attributes:
+        call: Whose.
+        value: The vector, once it is there.
+        ended: Whether the promise was kept or given up.
+    """
+
+    __slots__ = ("call", "ended", "value")
+
+    def __init__(self, call: FlightCall) -> None:
+        self.call = call
+        self.value: CachedVector | None = None
+        self.ended = False
+
+
+class Flights:
+    """The keys that are being computed now, by all threads of this process."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def call(self) -> FlightCall:
+        """Begin a call; use it as a context manager, on one thread at a time."""
+        if self._process_id != os.getpid():
+            self._forget()  # the claims of a forked child are its parent's
+        return FlightCall(self)
+
+    def _forget(self) -> None:
+        self._process_id = os.getpid()
+        self.changed = threading.Condition()
+        self.claims: dict[bytes, Claim] = {}
+        self.n_ended = 0
+
+
+class FlightCall:
+    """One call among those that share `Flights`."""
+
+    def __init__(self, flights: Flights) -> None:
+        self._flights = flights
+        self._changed, self._claims = flights.changed, flights.claims
+        self._n_ended_before = flights.n_ended
+        self._thread = threading.get_ident()
+        self._own: dict[bytes, Claim] = {}
+        self._awaited: Mapping[bytes, Claim] = {}
+        self._no_longer_awaited: set[bytes] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.give_up(list(self._own))
+
+    def claim(self, keys: Sequence[bytes]) -> tuple[list[bytes], dict[bytes, Claim]]:
+        """Divide keys into those to compute and those that are being computed.
+
+        Returns:
+            The keys to compute now, each once, in order; and the claims to `wait` for, which may
+            be the call's own, made for an earlier window and not fulfilled yet.
+        """
+        mine: list[bytes] = []
+        others: dict[bytes, Claim] = {}
+        with self._changed:
+            for key in dict.fromkeys(keys):
+                claim = self._claims.get(key)
+                if claim is None:
+                    self._own[key] = self._claims[key] = Claim(self)
+                    mine.append(key)
+                elif key in self._no_longer_awaited or claim.call.is_suspended_below(self):
+                    mine.append(key)
+                else:
+                    others[key] = claim
+        return mine, others
+
+    def may_have_missed(self) -> bool:
+        """Tell whether another call's claim has ended since this call began, or was last asked.
+
+        A cache that was asked before the keys were claimed has then to be asked again.
+        """
+        before, self._n_ended_before = self._n_ended_before, self._flights.n_ended
+        return before != self._n_ended_before
+
+    def fulfil(self, items: Sequence[tuple[bytes, CachedVector]]) -> None:
+        """Hand computed vectors to those who wait; put them into the cache before."""
+        with self._changed:
+            for key, value in items:
+                self._end(key, value)
+            self._changed.notify_all()
+
+    def give_up(self, keys: Sequence[bytes]) -> None:
+        """Let others compute keys that this call has claimed and will not compute."""
+        with self._changed:
+            for key in keys:
+                self._end(key, None)
+            self._changed.notify_all()
+
+    def wait(
+        self, others: Mapping[bytes, Claim], *, timeout_s: float = PATIENCE_S
+    ) -> tuple[dict[bytes, CachedVector], list[bytes]]:
+        """Wait for the vectors that other calls compute.
+
+        Fulfil every claim of this call before. Where one is still open and the other call waits
+        for it in turn, this one does not wait.
+
+        Returns:
+            The vectors that arrived, and the keys that did not: `claim` these again.
+        """
+        with self._changed:
+            circular = {c for c in {claim.call for claim in others.values()} if c.leads_to(self)}
+            patient = {k: c for k, c in others.items() if c.call not in circular}
+            self._awaited = patient
+            try:
+                self._changed.wait_for(
+                    lambda: all(claim.ended for claim in patient.values()), timeout_s
+                )
+            finally:
+                self._awaited = {}
+            arrived = {k: c.value for k, c in others.items() if c.value is not None}
+            left = [key for key in others if key not in arrived]
+            self._no_longer_awaited.update(key for key in left if not others[key].ended)
+        return arrived, left
+
+    def is_suspended_below(self, other: FlightCall) -> bool:
+        """Tell whether this is another call of the same thread, a stream's, which can't go on."""
+        return self is not other and self._thread == other._thread
+
+    def leads_to(self, waiter: FlightCall) -> bool:
+        """Tell whether this call is the waiter, or waits for it, directly or through others."""
+        seen: set[FlightCall] = set()
+        ahead = {self}
+        while ahead:
+            if waiter in ahead:
+                return True
+            seen |= ahead
+            ahead = {
+                claim.call for call in ahead for claim in call._awaited.values() if not claim.ended
+            } - seen
+        return False
+
+    def _end(self, key: bytes, value: CachedVector | None) -> None:
+        claim = self._own.pop(key, None)
+        if claim is not None:
+            claim.value, claim.ended = value, True
+            self._flights.n_ended += 1
+            self._n_ended_before += 1
+            if self._claims.get(key) is claim:
+                del self._claims[key]

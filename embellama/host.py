@@ -1,0 +1,274 @@
+"""Models by name: loaded, leased to the calls that use them, unloaded."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from embellama._parallel import available_cores
+from embellama.config import EngineConfig, ModelConfig
+from embellama.errors import (
+    ConfigurationError,
+    ContextError,
+    EmbellamaError,
+    InvalidInputTypeError,
+    ModelNotFoundError,
+)
+from embellama.hub.reference import (
+    CatalogReference,
+    FileReference,
+    parse_reference,
+    plain_stem,
+)
+from embellama.hub.resolve import resolve_model
+from embellama.hub.store import cache_directory
+from embellama.identity import ContentDigests
+from embellama.loading import LoadedModel, open_model
+from embellama.model_info import ModelInfo
+from embellama.registry import Lease, ModelRegistry
+from embellama.statistics import StatisticsSnapshot
+from embellama.types import Backend
+
+DEFAULT_MODEL = "minilm"
+"""What the command line and an engine that loads lazily take when nothing is named."""
+
+
+class ModelHost:
+    """The part of an engine that keeps models. Every method may be called from any thread."""
+
+    def __init__(self, config: EngineConfig | None, backend: Backend | None) -> None:
+        self._config = config if config is not None else EngineConfig()
+        self._process_id = os.getpid()
+        self._closed = False
+        self._backend = backend if backend is not None else _llama_backend()
+        self._n_jobs = self._config.n_jobs or available_cores()
+        self._registry: ModelRegistry[LoadedModel] = ModelRegistry(
+            memory_limit_bytes=self._config.memory_limit_bytes
+        )
+        self._digests = ContentDigests(cache_directory(self._config.cache_path) / "digests")
+        self._configured: dict[str, ModelConfig] = {}
+        for model in self._config.all_models:
+            name = _name_of(model)
+            if name in self._configured:
+                raise ConfigurationError(
+                    f"two models are configured under the name {name!r} "
+                    f"({self._configured[name].model_path} and {model.model_path}); "
+                    "give one of them a model_name"
+                )
+            self._configured[name] = model
+        # frees what is loaded when the engine is dropped without close(), and at exit
+        self._finalizer = weakref.finalize(self, self._registry.close)
+        if not self._config.lazy:
+            try:
+                for name in self._configured:
+                    self._load_configured(name)
+            except BaseException:
+                self.close()
+                raise
+
+    def load_model(
+        self,
+        model: str | Path,
+        *,
+        name: str | None = None,
+        config: ModelConfig | None = None,
+        on_step: Callable[[str], None] | None = None,
+        progress: bool = False,
+    ) -> ModelInfo:
+        """Load a model, fetching it first where it is not stored.
+
+        Args:
+            model: A catalogue name (``"minilm"``, ``"minilm:Q8_0"``), a path to a GGUF,
+                ``"hf:owner/repo:QUANT"`` or ``"hf:owner/repo@revision/file.gguf"``.
+            name: What to call it; the catalogue's name or the file's stem if not given. A model
+                already under this name is replaced once the new one is ready.
+            config: Its settings; those configured under its name, or the defaults, if not given.
+            on_step: Told in a sentence what is being done, for downloads and conversions.
+            progress: Draw a bar on standard error while bytes are fetched.
+
+        Returns:
+            What was loaded.
+
+        Raises:
+            ModelNotFoundError: No such file or catalogue name.
+            DownloadError, ConversionError: It could not be fetched or converted.
+            GGUFFormatError, ModelLoadError: The file cannot be used.
+            ConfigurationError: The settings do not fit the model or the machine.
+            OverloadedError: The memory limit is taken by models in use.
+        """
+        self._check_usable()
+        name = _checked_name(name) if name is not None else None
+        resolved = resolve_model(
+            model,
+            cache_path=self._config.cache_path,
+            offline=self._config.offline,
+            progress=on_step,
+            progress_bar=progress,
+        )
+        name = name or (config.model_name if config is not None else None) or resolved.name
+        config = config or self._configured.get(name) or ModelConfig()
+        settings = config.model_dump_json(exclude={"model_path", "model_name"})
+        loaded = self._registry.load(
+            name,
+            (resolved.path.resolve(), resolved.path.stat().st_mtime_ns, settings),
+            lambda: open_model(
+                resolved,
+                name=name,
+                config=config,
+                backend=self._backend,
+                reference=str(model),
+                digests=self._digests,
+            ),
+            n_bytes=resolved.size_bytes,
+        )
+        return loaded.info
+
+    def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Free a model once the work that runs on it is done.
+
+        Raises:
+            ModelNotFoundError: Nothing of this name is loaded.
+            OverloadedError: Work still runs after the time-out; the model stays loaded.
+        """
+        self._check_usable()
+        limit = self._config.unload_timeout_s if timeout_s is None else timeout_s
+        if not isinstance(limit, int | float) or not limit >= 0:
+            raise ConfigurationError(f"timeout_s = {limit!r}; it has to be a number from 0")
+        self._registry.unload(name, timeout_s=limit)
+
+    def list_models(self) -> list[str]:
+        """List the names of the loaded models, in the order of loading."""
+        self._check_usable()
+        return self._registry.names()
+
+    def is_loaded(self, name: str) -> bool:
+        """Tell whether a model of this name is loaded."""
+        return name in self.list_models()
+
+    def get_model_info(self, model: str | None = None) -> ModelInfo:
+        """Describe a loaded model.
+
+        Raises:
+            ModelNotFoundError: Nothing of this name is loaded.
+        """
+        with self._use(model) as loaded:
+            return loaded.info
+
+    def stats(self) -> dict[str, StatisticsSnapshot]:
+        """Return what each loaded model has done since it was loaded, by name."""
+        found = {}
+        for name in self.list_models():
+            try:
+                with self._registry.lease(name) as lease:
+                    found[name] = lease.model.statistics.snapshot()
+            except ModelNotFoundError:  # unloaded meanwhile
+                continue
+        return found
+
+    def close(self) -> None:
+        """Free every model, each when its running work is done. May be called again.
+
+        Waits for that work up to ``unload_timeout_s``. A stream left open raises `ContextError` at
+        its next step and holds its model until then. In a forked child this does nothing.
+        """
+        self._closed = True
+        self._registry.close(timeout_s=self._config.unload_timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _use(self, model: str | None) -> Iterator[LoadedModel]:
+        with self._lease(model) as lease:
+            yield lease.model
+
+    @contextmanager
+    def _lease(self, model: str | None) -> Iterator[Lease[LoadedModel]]:
+        self._check_usable()
+        name = self._default_name() if model is None else _checked_name(model)
+        with ExitStack() as stack:
+            while True:
+                try:
+                    lease = stack.enter_context(self._registry.lease(name))
+                    break
+                except ModelNotFoundError:
+                    if not self._config.lazy:
+                        raise
+                # once more if another thread's load evicts it before it is leased
+                self._load_lazily(name)
+            try:
+                yield lease
+            except EmbellamaError:
+                lease.model.statistics.record_error()
+                raise
+
+    def _default_name(self) -> str:
+        names = self._registry.names()
+        default = next(iter(self._configured), None)
+        if default is not None and (self._config.lazy or default in names):
+            return default
+        if len(names) == 1:
+            return names[0]
+        if not names and self._config.lazy:
+            return DEFAULT_MODEL
+        loaded = ", ".join(map(repr, names)) or "none"
+        raise ModelNotFoundError(
+            f"model=None means the only model, but {len(names)} are loaded ({loaded}); name one"
+        )
+
+    def _load_lazily(self, name: str) -> None:
+        if name in self._configured:
+            self._load_configured(name)
+        else:
+            self.load_model(name, name=name)
+
+    def _load_configured(self, name: str) -> None:
+        config = self._configured[name]
+        self.load_model(config.model_path or name, name=name, config=config)
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process_id:
+            raise ContextError(
+                f"this engine belongs to process {self._process_id} and this is its forked child "
+                f"{os.getpid()}, which has none of its threads; make an engine in the child, or "
+                "start it with multiprocessing's 'spawn' method"
+            )
+        if self._closed:
+            raise ContextError("the engine is closed; make a new one")
+
+
+def _llama_backend() -> Backend:
+    # imported here so that `import embellama` does not load the native library
+    from embellama._llama.model import LlamaBackend  # noqa: PLC0415
+
+    return LlamaBackend()
+
+
+def _checked_name(name: object) -> str:
+    if isinstance(name, str):
+        return name
+    raise InvalidInputTypeError(f"a loaded model is named by a str, not {type(name).__name__}")
+
+
+def _name_of(config: ModelConfig) -> str:
+    if config.model_name is not None:
+        return config.model_name
+    reference = parse_reference(config.model_path or DEFAULT_MODEL)
+    if isinstance(reference, CatalogReference):
+        return reference.entry.name
+    if isinstance(reference, FileReference):
+        return plain_stem(reference.path.name)
+    return plain_stem(reference.file or reference.repository)

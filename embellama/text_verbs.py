@@ -1,0 +1,417 @@
+"""One vector a text: the verbs of the engine that most programs need, and their options."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from embellama.cache import EmbeddingCache
+from embellama.cache.flight import Flights
+from embellama.config import EngineConfig
+from embellama.embedding import Embedded, embed_many, embed_one
+from embellama.errors import EmbellamaWarning
+from embellama.host import ModelHost
+from embellama.inputs import check_input, check_inputs, check_not_one_text
+from embellama.loading import LoadedModel
+from embellama.lookup import CacheAccess
+from embellama.precision_calibration import Calibration
+from embellama.progress import reporting
+from embellama.request import (
+    EmbedOptions,
+    EmbedRequest,
+    check_choices,
+    check_makes_vectors,
+    missing_prompt,
+    resolve_request,
+)
+from embellama.results import EmbeddingResult, Timings, Usage
+from embellama.streaming import embed_iterable
+from embellama.types import (
+    Backend,
+    IntArray,
+    Kind,
+    Normalization,
+    Overflow,
+    Precision,
+    TruncateSide,
+    VectorCache,
+)
+
+OnProgress = bool | Callable[[int, int], None]
+Input = str | Sequence[int] | IntArray
+"""A text, or the token ids of one, special tokens included."""
+
+
+_REMEMBERED = 256
+"""Options of earlier calls that are kept checked: checking takes longer than a cached vector."""
+
+
+class TextVerbs(ModelHost):
+    """The part of an engine that makes one vector of each text."""
+
+    def __init__(
+        self,
+        config: EngineConfig | None = None,
+        *,
+        backend: Backend | None = None,
+        cache: VectorCache | None = None,
+    ) -> None:
+        self._cache = cache
+        # engines that share a cache compute a text once between them
+        self._flights = cache.flights if isinstance(cache, EmbeddingCache) else Flights()
+        self._warned: set[str] = set()
+        super().__init__(config, backend)
+
+    def embed(
+        self,
+        model: str | None,
+        text: Input,
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        window_overlap: int | None = None,
+        normalization: Normalization | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+    ) -> NDArray[Any]:
+        """Embed one text. Blocks until it is done.
+
+        Args:
+            model: A loaded model's name; None means the only or the default one.
+            text: The text, or its token ids. Special tokens written inside a text are text.
+            kind: Its role, ``"query"`` or ``"document"``, which chooses the prompt.
+            prompt: What to put in front instead.
+            prompt_name: Which of the model's prompts to put in front instead.
+            overflow: What happens to a text over the limit: ``"error"`` refuses it, ``"truncate"``
+                cuts it, ``"window"`` averages overlapping windows.
+            truncate_side: Which end a cut takes away.
+            max_tokens: A lower limit than the model's.
+            window_overlap: Tokens that neighbouring windows share.
+            normalization: Other than the model's configuration says.
+            dimensions: Cut the vector to its first components and normalise again.
+            force_dimensions: Also where the model was not trained for that.
+            precision: The type of the components.
+            calibration: Their ranges, for ``"int8"`` and ``"uint8"``.
+
+        Returns:
+            float32 (n_embd,), of length 1 unless told otherwise; of ``dimensions`` components in
+            ``precision`` where those are given.
+
+        Raises:
+            ModelNotFoundError: Nothing of this name is loaded.
+            ConfigurationError: An option has no such value, or the model cannot do it.
+            InvalidInputError: The text is no str, empty, too long, or not valid Unicode.
+            EmbeddingGenerationError: Inference failed.
+        """
+        options = EmbedOptions(
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            window_overlap=window_overlap,
+            normalization=normalization,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            precision=precision,
+            calibration=calibration,
+        )
+        with self._use(model) as loaded:
+            item = check_input(text, n_vocab=loaded.facts.n_vocab)
+            request = self._requested(loaded, options)
+            vector: NDArray[Any] = embed_one(
+                loaded, item, request, cache=self._access(loaded, request)
+            ).vectors[0]
+            return vector
+
+    def embed_query(
+        self,
+        model: str | None,
+        text: str,
+        *,
+        overflow: Overflow = "error",
+        dimensions: int | None = None,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+    ) -> NDArray[Any]:
+        """Embed what is searched for: `embed` with ``kind="query"``."""
+        return self.embed(
+            model,
+            text,
+            kind="query",
+            overflow=overflow,
+            dimensions=dimensions,
+            precision=precision,
+            calibration=calibration,
+        )
+
+    def embed_documents(
+        self,
+        model: str | None,
+        texts: Sequence[str],
+        *,
+        overflow: Overflow = "error",
+        dimensions: int | None = None,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+        progress: OnProgress = False,
+    ) -> NDArray[Any]:
+        """Embed what is searched in: `embed_batch` with ``kind="document"``."""
+        return self.embed_batch(
+            model,
+            texts,
+            kind="document",
+            overflow=overflow,
+            dimensions=dimensions,
+            precision=precision,
+            calibration=calibration,
+            progress=progress,
+        )
+
+    def embed_batch(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        *,
+        progress: OnProgress = False,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        window_overlap: int | None = None,
+        normalization: Normalization | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+    ) -> NDArray[Any]:
+        """Embed many texts. Blocks until they are done; Ctrl-C ends it within a micro-batch.
+
+        A text that is repeated is computed once. ``progress=True`` shows a bar on standard error; a
+        callable is told (done, total) on this thread after each micro-batch. All other arguments
+        are those of `embed`.
+
+        Returns:
+            float32 (n_texts, n_embd), C-contiguous, in the order of the texts; (0, n_embd) for
+            none. Of ``dimensions`` columns in ``precision`` where those are given; binary ones are
+            packed, eight components in a byte.
+
+        Raises:
+            ModelNotFoundError: Nothing of this name is loaded.
+            ConfigurationError: An option has no such value, or the model cannot do it.
+            InvalidInputError: Before any inference, naming every offending text.
+            BatchError: Inference failed for some texts, which it names.
+        """
+        options = EmbedOptions(
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            window_overlap=window_overlap,
+            normalization=normalization,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            precision=precision,
+            calibration=calibration,
+        )
+        with self._use(model) as loaded:
+            request = self._requested(loaded, options)
+            return self._embed_batch(loaded, texts, request, progress).vectors
+
+    def embed_detailed(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        *,
+        progress: OnProgress = False,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        window_overlap: int | None = None,
+        normalization: Normalization | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+    ) -> EmbeddingResult:
+        """Embed many texts as `embed_batch` does, and say what became of each.
+
+        Returns:
+            The vectors, and for each text its tokens, cuts and windows; for the call its usage, the
+            fingerprint of what made the vectors, and where the time went.
+        """
+        options = EmbedOptions(
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            window_overlap=window_overlap,
+            normalization=normalization,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            precision=precision,
+            calibration=calibration,
+        )
+        start = time.perf_counter()
+        with self._use(model) as loaded:
+            request = self._requested(loaded, options)
+            done = self._embed_batch(loaded, texts, request, progress)
+            return _detailed(loaded, request, done, time.perf_counter() - start)
+
+    def embed_stream(
+        self,
+        model: str | None,
+        texts: Iterable[Input],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        window_overlap: int | None = None,
+        normalization: Normalization | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+    ) -> Generator[NDArray[Any], None, None]:
+        """Embed texts as they come, in bounded memory. The arguments are those of `embed`.
+
+        The texts may be any iterable, also an endless one. It is read ahead, at first by up to 192
+        texts and later by up to 1,024.
+
+        The model is held from the first vector to the last, or until the iterator is closed: close
+        one that you leave early and keep, or unloading will wait for it.
+
+        Returns:
+            An iterator of vectors as `embed` returns them, one for each text, in order.
+
+        Raises:
+            InvalidInputError: A window of texts has offending ones; all of them are named by
+                their position in the stream, after the vectors of the windows before.
+        """
+        options = EmbedOptions(
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            window_overlap=window_overlap,
+            normalization=normalization,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            precision=precision,
+            calibration=calibration,
+        )
+        check_choices(options)
+        check_not_one_text(texts)
+        self._check_usable()
+        return self._stream(model, texts, options)
+
+    # ── inside ──────────────────────────────────────────────────────────────────────────────
+
+    def _requested(
+        self, loaded: LoadedModel, options: EmbedOptions, *, pooled: bool = True
+    ) -> EmbedRequest:
+        """Check options against the model; warn once where its prompts are left out."""
+        check_makes_vectors(loaded.facts, pooled=pooled)
+        request = _resolved(loaded, options)
+        if request.prompt_is_missing and loaded.facts.fingerprint not in self._warned:
+            self._warned.add(loaded.facts.fingerprint)
+            warnings.warn(missing_prompt(loaded.facts), EmbellamaWarning, stacklevel=3)
+        return request
+
+    def _access(self, loaded: LoadedModel, request: EmbedRequest) -> CacheAccess | None:
+        if self._cache is None:
+            return None
+        return CacheAccess(
+            self._cache,
+            self._flights,
+            model_fingerprint=loaded.facts.fingerprint,
+            request=request,
+            n_embd=loaded.facts.n_embd,
+        )
+
+    def _embed_batch(
+        self, loaded: LoadedModel, texts: object, request: EmbedRequest, progress: OnProgress
+    ) -> Embedded:
+        items = check_inputs(texts, n_vocab=loaded.facts.n_vocab)
+        with reporting(progress, total=len(items)) as on_progress:
+            return embed_many(
+                loaded,
+                items,
+                request,
+                cache=self._access(loaded, request),
+                n_jobs=self._n_jobs,
+                on_progress=on_progress,
+            )
+
+    def _stream(
+        self, model: str | None, texts: Iterable[Input], options: EmbedOptions
+    ) -> Generator[NDArray[Any], None, None]:
+        with self._lease(model) as lease:
+            request = self._requested(lease.model, options)
+            access = self._access(lease.model, request)
+            vectors = embed_iterable(lease.model, texts, request, cache=access, n_jobs=self._n_jobs)
+            for vector in vectors:
+                lease.suspend()
+                yield vector
+                self._check_usable()  # closed or forked while the caller had the vector
+                lease.resume()
+
+
+def _resolved(loaded: LoadedModel, options: EmbedOptions) -> EmbedRequest:
+    try:
+        known = loaded.requests.get(options)
+    except TypeError:  # an option with a value that cannot be hashed: the check says which
+        known = None
+    if known is not None:
+        return known
+    request = resolve_request(loaded.facts, loaded.tokenizer, options)
+    if len(loaded.requests) < _REMEMBERED:
+        loaded.requests[options] = request
+    return request
+
+
+def _detailed(
+    loaded: LoadedModel, request: EmbedRequest, done: Embedded, total_s: float
+) -> EmbeddingResult:
+    meter, fingerprint = done.meter, loaded.facts.fingerprint
+    n_tokens = sum(report.n_tokens - report.n_dropped for report in done.reports)
+    return EmbeddingResult(
+        vectors=done.vectors,
+        texts=tuple(done.reports),
+        model=loaded.facts.name,
+        model_fingerprint=fingerprint,
+        fingerprint=request.fingerprint(fingerprint),
+        usage=Usage(len(done.reports), n_tokens, meter.n_computed_tokens),
+        timings=Timings(
+            total_s=total_s,
+            cache_s=meter.cache_s,
+            tokenize_s=meter.tokenize_s,
+            queue_s=meter.queue_s or 0.0,
+            inference_s=meter.inference_s,
+        ),
+    )
