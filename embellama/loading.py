@@ -233,6 +233,12 @@ def _text_limit(metadata: GGUFMetadata, config: ModelConfig) -> tuple[int, tuple
 
 
 def _kind_warnings(metadata: GGUFMetadata) -> tuple[str, ...]:
+    if metadata.architecture == "t5encoder":
+        return (
+            "if this is sentence-t5, its last layer (a Dense module) is not in the file, for "
+            "llama.cpp has none for T5: vectors differ from the published ones, and come into "
+            "their space only when that layer's matrix is applied to them",
+        )
     if metadata.is_embedder:
         return ()
     return (

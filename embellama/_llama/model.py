@@ -28,7 +28,21 @@ _FLASH_ATTN = {"auto": -1, False: 0, True: 1}
 _KV_OVERRIDE_BOOL = 2
 """Source: ``LLAMA_KV_OVERRIDE_TYPE_BOOL`` in llama.h."""
 
-_RAW_TEXT_FLAGS = ("lowercase", "strip_accents")
+_TEXT_FLAGS = {
+    "bert": {"normalizer.lowercase": False, "normalizer.strip_accents": False},
+    "t5": {"remove_extra_whitespaces": True},
+}
+"""What vocabularies are told instead of what their files say.
+
+WordPiece takes text as it comes, for it is normalised before: llama.cpp strips all marks where BERT
+strips only those without width, and does not take Hangul syllables apart; `embellama.wordpiece`
+does both as BERT does.
+
+Unigram merges runs of spaces, as T5's and XLM-RoBERTa's tokenizers do. A file made from a
+tokenizer.json may say otherwise, because llama.cpp's converter puts there what
+``clean_up_tokenization_spaces`` says, which is about turning tokens into text.
+"""
+
 _ALL_LAYERS = -1
 _NO_DEVICES = (ctypes.c_void_p * 1)(None)
 """The NULL that ends an empty list of GPUs; llama.cpp reads it while it loads."""
@@ -147,24 +161,19 @@ def _model_params(config: ModelConfig) -> Any:
     return params
 
 
-def _raw_text_overrides() -> Any:
-    """Tell a WordPiece vocabulary to take text as it comes: it is normalised before.
-
-    llama.cpp strips all marks where BERT strips only those without width, and does not take
-    Hangul syllables apart; `embellama.wordpiece` does both as BERT does.
-    """
-    overrides = (lib.llama_model_kv_override * (len(_RAW_TEXT_FLAGS) + 1))()
-    for override, flag in zip(overrides, _RAW_TEXT_FLAGS, strict=False):
+def _text_overrides(vocab_kind: str) -> Any:
+    flags = _TEXT_FLAGS.get(vocab_kind, {})
+    overrides = (lib.llama_model_kv_override * (len(flags) + 1))()
+    for override, (flag, value) in zip(overrides, flags.items(), strict=False):
         override.tag = _KV_OVERRIDE_BOOL
-        override.key = f"tokenizer.ggml.normalizer.{flag}".encode()
-        override.value.val_bool = False
+        override.key = f"tokenizer.ggml.{flag}".encode()
+        override.value.val_bool = value
     return overrides  # the empty key of the last one ends the list
 
 
 def _load(metadata: GGUFMetadata, params: Any) -> tuple[Any, LogLines]:
-    path, overrides = metadata.path, _raw_text_overrides()
-    if metadata.vocab_kind == "bert":
-        params.kv_overrides = overrides
+    path = metadata.path
+    params.kv_overrides = _text_overrides(metadata.vocab_kind)
     with capture_log() as lines:
         handle = lib.llama_model_load_from_file(os.fsencode(path), params)
     if not handle:

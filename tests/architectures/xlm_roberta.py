@@ -95,6 +95,5 @@ WRONG = {
     "no normalizer": _CLS.with_added(
         lambda writer: writer.kv_data[0].pop("tokenizer.ggml.precompiled_charsmap")
     ),
-    "spaces kept": _CLS.with_value("tokenizer.ggml.remove_extra_whitespaces", False),
 }
 """Models that differ from the reference's in one thing."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embellama import EmbeddingEngine, ModelLoadError
-from tests.architectures import qwen3, t5_encoder
+from tests.architectures import qwen3, t5_encoder, xlm_roberta
 from tests.architectures.trained_vocabulary import t5_pieces
 from tests.conftest import QUIET
 
@@ -97,3 +97,17 @@ def test_a_qwen_sees_composed_characters(engine, text):
     assert engine.tokenize(QWEN.name, apart).tolist() == engine.tokenize(QWEN.name, text).tolist()
     both = engine.embed_batch(QWEN.name, [apart, text])
     assert both[0] @ both[1] > 0.9999
+
+
+def test_runs_of_spaces_are_merged_whatever_the_file_says(engine, tmp_path):
+    """llama.cpp's converter writes a setting of detokenization into a flag of tokenization.
+
+    Source: ``_xlmroberta_set_vocab`` in llama.cpp's conversion code, where there is no
+    sentencepiece.bpe.model.
+    """
+    says_otherwise = xlm_roberta.MODELS[0].with_value(
+        "tokenizer.ggml.remove_extra_whitespaces", False
+    )
+    engine.load_model(says_otherwise.write(tmp_path / "spaces.gguf"), name="spaces", config=QUIET)
+    once, thrice = (engine.tokenize("spaces", f"two{gap}words") for gap in (" ", "   "))
+    np.testing.assert_array_equal(once, thrice)
