@@ -1,0 +1,221 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from embellama.cache.flight import Flights
+from embellama.cache.memory import MemoryCache
+from tests.unit.cache.vectors import is_right, key_of, keys_of, value_of
+
+NUMBERS = {key_of(number): number for number in range(100)}
+
+
+class Computer:
+    """Computes keys, counts how often each was, and can be held up."""
+
+    def __init__(self) -> None:
+        self.computed: list[int] = []
+        self.begun = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.error: BaseException | None = None
+
+    def __call__(self, keys):
+        self.begun.set()
+        assert self.may_go_on.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.computed += [NUMBERS[key] for key in keys]
+        return [value_of(NUMBERS[key]) for key in keys]
+
+
+def get_or_compute(cache, flights, keys, compute):
+    """Go the whole way of a call: the cache, its own keys, and then those of others."""
+    found = {}
+
+    def take_cached(keys):
+        values = zip(keys, cache.get_many(keys), strict=True)
+        found.update((key, value) for key, value in values if value is not None)
+        return [key for key in keys if key not in found]
+
+    with flights.call() as call:
+        wanted = take_cached(keys)
+        while wanted:
+            mine, others = call.claim(wanted)
+            if call.may_have_missed():
+                absent = take_cached(mine)
+                call.fulfil([(key, found[key]) for key in mine if key in found])
+                mine = absent
+            if mine:
+                fresh = list(zip(mine, compute(mine), strict=True))
+                cache.put_many(fresh)
+                call.fulfil(fresh)
+                found.update(fresh)
+            arrived, wanted = call.wait(others)
+            found.update(arrived)
+    return [found[key] for key in keys]
+
+
+@pytest.fixture
+def flights():
+    return Flights()
+
+
+@pytest.fixture
+def cache():
+    return MemoryCache()
+
+
+def test_repeated_keys_are_computed_once_and_come_in_order(flights, cache):
+    compute = Computer()
+    values = get_or_compute(cache, flights, keys_of([3, 1, 3, 2, 1]), compute)
+    assert all(map(is_right, values, [3, 1, 3, 2, 1]))
+    assert compute.computed == [3, 1, 2]
+    get_or_compute(cache, flights, keys_of([1, 2, 4]), compute)
+    assert compute.computed == [3, 1, 2, 4]
+    assert flights.claims == {}
+
+
+def test_threads_that_miss_the_same_keys_compute_them_once(flights, cache):
+    compute = Computer()
+
+    def work(seed: int) -> None:
+        numbers = [(n * seed) % 97 for n in range(97)]
+        for start in range(0, 97, 13):
+            some = numbers[start : start + 13]
+            assert all(map(is_right, get_or_compute(cache, flights, keys_of(some), compute), some))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [1, 2, 3, 5, 8, 13, 21, 34]))
+    assert sorted(compute.computed) == list(range(97))
+    assert flights.claims == {}
+
+
+def test_a_call_that_asked_the_cache_too_early_asks_again(flights, cache):
+    """One that misses, is overtaken by a whole computation, and only then claims."""
+    first, second = Computer(), Computer()
+
+    class Overtaken(MemoryCache):
+        asked = False
+
+        def get_many(self, keys):
+            found = cache.get_many(keys)
+            if not self.asked:
+                self.asked = True
+                get_or_compute(cache, flights, keys, first)
+            return found
+
+    values = get_or_compute(Overtaken(), flights, keys_of([1, 2]), second)
+    assert all(map(is_right, values, [1, 2]))
+    assert (first.computed, second.computed) == ([1, 2], [])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_a_waiter_whose_leader_failed_computes_itself(flights, cache, error):
+    leader, waiter = Computer(), Computer()
+    leader.may_go_on.clear()
+    leader.error = error
+
+    def lead() -> None:
+        with pytest.raises(type(error)):
+            get_or_compute(cache, flights, keys_of([1, 2]), leader)
+
+    with ThreadPoolExecutor(2) as pool:
+        leading = pool.submit(lead)
+        assert leader.begun.wait(20)
+        waiting = pool.submit(get_or_compute, cache, flights, keys_of([2, 3]), waiter)
+        assert waiter.begun.wait(20)
+        leader.may_go_on.set()
+        leading.result(20)
+        assert all(map(is_right, waiting.result(20), [2, 3]))
+    assert sorted(waiter.computed) == [2, 3]
+    assert flights.claims == {}
+
+
+def test_calls_that_want_each_others_keys_do_not_wait_for_ever(flights, cache):
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(200):
+            compute = Computer()
+            forth = pool.submit(get_or_compute, cache, flights, keys_of(range(6)), compute)
+            back = pool.submit(get_or_compute, cache, flights, keys_of(range(5, -1, -1)), compute)
+            assert all(map(is_right, forth.result(20), range(6)))
+            assert all(map(is_right, back.result(20), range(5, -1, -1)))
+            assert sorted(compute.computed) == list(range(6))
+            cache.clear()
+
+
+def test_a_circle_of_open_claims_is_not_waited_in(flights):
+    """Each call has a key the other needs, and fulfils its own only after the wait."""
+    one, other = keys_of([1, 2])
+    ready = threading.Barrier(2)
+
+    def run(own: bytes, wanted: bytes) -> bool:
+        with flights.call() as call:
+            call.claim([own])
+            ready.wait(20)
+            mine, others = call.claim([wanted])
+            assert not mine
+            arrived, left = call.wait(others)
+            call.fulfil([(own, value_of(NUMBERS[own]))])
+            if left:  # what is not waited for is given to compute, although another claims it
+                assert call.claim(left) in [(left, {}), (left, others)]
+            return wanted in arrived
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        waited = [pool.submit(run, one, other), pool.submit(run, other, one)]
+        assert sorted(future.result(20) for future in waited) == [False, True]
+    assert time.monotonic() - start < 10
+
+
+def test_a_stream_that_its_own_thread_left_suspended_is_not_waited_for(flights):
+    with flights.call() as stream:
+        stream.claim(keys_of([1]))
+        with flights.call() as inner:
+            assert inner.claim(keys_of([1, 2])) == (keys_of([1, 2]), {})
+
+
+def test_a_leader_that_hangs_is_waited_for_only_so_long(flights):
+    claimed, done = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with flights.call() as call:
+            call.claim(keys_of([1]))
+            claimed.set()
+            assert done.wait(20)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert claimed.wait(20)
+    with flights.call() as call:
+        mine, others = call.claim(keys_of([1]))
+        assert (mine, list(others)) == ([], keys_of([1]))
+        assert call.wait(others, timeout_s=0.05) == ({}, keys_of([1]))
+        assert call.claim(keys_of([1])) == (keys_of([1]), {})
+        call.fulfil([(key_of(1), value_of(1))])  # nobody waits for a claim that is not registered
+    done.set()
+    thread.join()
+    assert flights.claims == {}
+
+
+def test_what_a_call_computes_itself_it_has_not_missed(flights):
+    with flights.call() as call:
+        call.claim(keys_of([1]))
+        call.fulfil([(key_of(1), value_of(1))])
+        assert not call.may_have_missed()
+        with flights.call() as other:
+            other.claim(keys_of([2]))
+        assert call.may_have_missed()
+        assert not call.may_have_missed()
+
+
+def test_a_key_of_an_earlier_window_of_the_same_call_is_not_computed_again(flights):
+    with flights.call() as call:
+        assert call.claim(keys_of([1]))[0] == keys_of([1])
+        mine, others = call.claim(keys_of([1, 2]))
+        assert (mine, list(others)) == (keys_of([2]), keys_of([1]))
+        call.fulfil([(key_of(1), value_of(1)), (key_of(2), value_of(2))])
+        arrived, left = call.wait(others)
+        assert is_right(arrived[key_of(1)], 1)
+        assert left == []
