@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from embellama.errors import ConversionError
+from embellama.gguf_header import printable
 from embellama.hub.model_folder import read_json
 
 ARCHITECTURES = ("BertModel", "BertForMaskedLM", "BertForPreTraining")
 """Classes of transformers whose encoder is a plain BERT without a head that we would lose."""
 
+CROSS_ENCODER = "BertForSequenceClassification"
+"""Its head, pooler and classifier, is kept: with one label it scores a pair of texts."""
+
 _T = TypeVar("_T", int, float, bool, str)
 
-_UNUSED_PREFIXES = ("pooler.", "cls.")
 _UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")
 
 
@@ -33,6 +36,7 @@ class BertSettings:
         n_layer: Layers.
         n_head: Attention heads of a layer.
         layer_norm_epsilon: What keeps a norm from dividing by zero.
+        label: What the one score of a cross-encoder is called; None for an embedder.
     """
 
     n_vocab: int
@@ -43,13 +47,15 @@ class BertSettings:
     n_layer: int
     n_head: int
     layer_norm_epsilon: float
+    label: str | None = None
 
 
 def read_bert_settings(path: Path) -> BertSettings:
     """Read and check a BERT's config.json.
 
     Raises:
-        ConversionError: It is of another family, or has what llama.cpp's BERT cannot compute.
+        ConversionError: It is of another family, has what llama.cpp's BERT cannot compute, or is a
+            classifier of several labels.
     """
     config = read_json(path)
     _check_family(path, config)
@@ -62,6 +68,7 @@ def read_bert_settings(path: Path) -> BertSettings:
         n_layer=_number(path, config, "num_hidden_layers", int),
         n_head=_number(path, config, "num_attention_heads", int),
         layer_norm_epsilon=_number(path, config, "layer_norm_eps", float, 1e-12),
+        label=_label(path, config),
     )
     if settings.n_embd % settings.n_head:
         raise ConversionError(
@@ -73,11 +80,11 @@ def read_bert_settings(path: Path) -> BertSettings:
 
 def _check_family(path: Path, config: Mapping[str, Any]) -> None:
     family, classes = config.get("model_type", "bert"), config.get("architectures") or ["BertModel"]
-    if family != "bert" or not set(classes) & set(ARCHITECTURES):
+    if family != "bert" or not set(classes) & {*ARCHITECTURES, CROSS_ENCODER}:
         raise ConversionError(
             f"{str(path)!r} is of {', '.join(map(str, classes))} (model_type {family!r}); "
-            f"{', '.join(ARCHITECTURES)} of model_type 'bert' can be converted: for others use "
-            "llama.cpp's convert_hf_to_gguf.py, or a ready-made .gguf"
+            f"{', '.join((*ARCHITECTURES, CROSS_ENCODER))} of model_type 'bert' can be converted: "
+            "for others use llama.cpp's convert_hf_to_gguf.py, or a ready-made .gguf"
         )
     for name, default, allowed in (
         ("hidden_act", "gelu", "gelu"),
@@ -91,6 +98,25 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> None:
             )
 
 
+def _label(path: Path, config: Mapping[str, Any]) -> str | None:
+    """Name the one score of a cross-encoder.
+
+    Source: ``num_labels`` and ``id2label`` of transformers' PretrainedConfig; a config that says
+    neither means two labels.
+    """
+    if CROSS_ENCODER not in (config.get("architectures") or ()):
+        return None
+    found = config.get("id2label")
+    labels = found if isinstance(found, Mapping) else {}
+    n_labels = len(labels) or _number(path, config, "num_labels", int, 2)
+    if n_labels != 1:
+        raise ConversionError(
+            f"{str(path)!r} is of {CROSS_ENCODER} with {n_labels} labels, and a reranker gives a "
+            "pair one score; use transformers for this model, or a cross-encoder with one label"
+        )
+    return printable(str(*labels.values())) if labels else "LABEL_0"
+
+
 def _number(
     path: Path, config: Mapping[str, Any], name: str, kind: type[_T], default: _T | None = None
 ) -> _T:
@@ -100,14 +126,16 @@ def _number(
     return kind(value)
 
 
-def plain_name(name: str) -> str | None:
+def plain_name(name: str, settings: BertSettings) -> str | None:
     """Strip what wrappers and old checkpoints put around a tensor's name.
 
     Returns:
-        The name within BertModel, or None for a tensor that no embedding needs.
+        The name within BertModel, or None for a tensor that the model does not need.
     """
     name = name.removeprefix("bert.")
-    if name in _UNUSED or name.startswith(_UNUSED_PREFIXES):
+    # No embedding needs the pooler, and no model the heads of pre-training.
+    unused = ("cls.",) if settings.label is not None else ("cls.", "pooler.")
+    if name in _UNUSED or name.startswith(unused):
         return None
     stem, _, last = name.rpartition(".")
     return f"{stem}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }"
@@ -116,7 +144,10 @@ def plain_name(name: str) -> str | None:
 def expected_tensors(settings: BertSettings) -> dict[str, tuple[str, tuple[int, ...]]]:
     """List a BERT's tensors: transformers' name → GGUF's name and the shape, rows first.
 
-    Source: ``MODEL_TENSOR.BERT`` and tensor_mapping.py of the gguf package.
+    Source: ``MODEL_TENSOR.BERT`` and tensor_mapping.py of the gguf package. For the pooler before
+    a classifier: llama.cpp's models/bert.cpp and ``build_pooling`` in llama-graph.cpp, which
+    compute it (``cls``, then tanh), though ``BertModel.filter_tensors`` in its
+    conversion/bert.py leaves it out.
     """
     wide, inner = settings.n_embd, settings.n_ff
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -146,6 +177,11 @@ def expected_tensors(settings: BertSettings) -> dict[str, tuple[str, tuple[int, 
                 ("output.dense", "ffn_down", (wide, inner)),
                 ("output.LayerNorm", "layer_output_norm", (wide,)),
             )
+        ]
+    if settings.label is not None:
+        modules += [
+            ("pooler.dense", "cls", (wide, wide)),
+            ("classifier", "cls.output", (1, wide)),
         ]
     for source, target, shape in modules:
         tensors[f"{source}.weight"] = (f"{target}.weight", shape)

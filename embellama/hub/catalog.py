@@ -1,4 +1,4 @@
-"""The embedders that can be loaded by name: rows in ``catalog.toml``, checked when they are read.
+"""The models that can be loaded by name: rows in ``catalog.toml``, checked when they are read.
 
 A row says where a model's files are and what its model card tells about using it. The rows are
 data: adding a model needs no code.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -73,10 +73,10 @@ class CatalogEntry:
         gguf_file_types: File types known to be published, and how the path writes each.
         default_file_type: The file type to take unless told otherwise.
         architecture: ``general.architecture`` of the GGUF.
-        n_embd: Components of a vector.
+        n_embd: Components of a vector; of a reranker, of the rows inside.
         n_ctx: The longest text in tokens, special tokens included.
         n_ctx_recommended: Where the authors' own code cuts texts, if that is shorter.
-        pooling_type: How token rows become one vector.
+        pooling_type: How token rows become one vector, or the score of a pair (``rank``).
         prompts: Put before a text by its role; ``query`` and ``document`` are always there, and
             empty where the model wants none.
         matryoshka_dims: Lengths a vector may be cut to, longest first; empty if it may not.
@@ -116,6 +116,11 @@ class CatalogEntry:
         for problem in _contradictions(self):
             raise ValueError(problem)
         object.__setattr__(self, "prompts", {"query": "", "document": "", **self.prompts})
+
+    @property
+    def task(self) -> Literal["embed", "rerank"]:
+        """What the model is for: vectors of texts, or scores of pairs."""
+        return "rerank" if self.pooling_type == "rank" else "embed"
 
     def gguf_file(self, file_type: str) -> str | None:
         """Return the path of a file type in ``gguf_repository``, None where there is none known."""

@@ -1,5 +1,7 @@
 """From a folder of transformers weights to a GGUF, bit for bit as llama.cpp's converter writes it.
 
+Only the pooler of a cross-encoder, which that converter leaves out, is written besides.
+
 Source: conversion/base.py and conversion/bert.py of llama.cpp for which tensor gets which type.
 """
 
@@ -20,19 +22,26 @@ from gguf.constants import (
     GGMLQuantizationType,
     GGUFType,
     LlamaFileType,
-    PoolingType,
 )
+from gguf.constants import PoolingType as GGUFPoolingType
 from gguf.quants import quant_shape_to_byte_shape, quantize
 from numpy.typing import NDArray
 
 from embellama.errors import ConversionError
 from embellama.gguf_header import printable, read_header
 from embellama.hub.atomic import replacing
-from embellama.hub.bert import BertSettings, expected_tensors, plain_name, read_bert_settings
+from embellama.hub.bert import (
+    CROSS_ENCODER,
+    BertSettings,
+    expected_tensors,
+    plain_name,
+    read_bert_settings,
+)
 from embellama.hub.bert_vocab import BertVocab, read_bert_vocab
-from embellama.hub.model_folder import open_model_folder
+from embellama.hub.model_folder import ModelFolder, open_model_folder
 from embellama.hub.weights import SourceTensor, open_weights
 from embellama.logs import log
+from embellama.types import PoolingType
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -92,7 +101,7 @@ def convert_folder(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> ConversionReport:
-    """Write the BERT in a folder as one GGUF.
+    """Write the BERT in a folder as one GGUF, an embedder or a cross-encoder.
 
     The target appears complete or not at all, and replaces what was there. Weights pass through
     memory in chunks of ``CHUNK_BYTES``. Blocks; may be called from any thread.
@@ -120,7 +129,7 @@ def convert_folder(
     name = name or printable(source.name)
     writer.add_name(name)
     writer.add_file_type(kind)
-    _describe_model(writer, settings, folder.pooling_type)
+    _describe_model(writer, settings, _pooling_of(folder, settings))
     _describe_vocab(writer, vocab)
     with replacing(target, sum(tensor.size_bytes for tensor in plan)) as path:
         _write(writer, path, plan, progress)
@@ -167,7 +176,7 @@ def _plan(
     expected = expected_tensors(settings)
     plan: list[_Planned] = []
     for raw_name, tensor in weights.items():
-        if (plain := plain_name(raw_name)) is None:
+        if (plain := plain_name(raw_name, settings)) is None:
             continue
         if plain not in expected:
             raise ConversionError(
@@ -204,7 +213,21 @@ def _tensor_type(
     )
 
 
-def _describe_model(writer: GGUFWriter, settings: BertSettings, pooling_type: str | None) -> None:
+def _pooling_of(folder: ModelFolder, settings: BertSettings) -> PoolingType | None:
+    if settings.label is None:
+        return folder.pooling_type
+    if folder.pooling_type is not None:
+        raise ConversionError(
+            f"{str(folder.root)!r} pools by {folder.pooling_type} and is a classifier too "
+            f"({CROSS_ENCODER}); it is one or the other: remove 1_Pooling for a reranker, or "
+            "save its BertModel alone for vectors"
+        )
+    return "rank"
+
+
+def _describe_model(
+    writer: GGUFWriter, settings: BertSettings, pooling_type: PoolingType | None
+) -> None:
     writer.add_block_count(settings.n_layer)
     writer.add_context_length(settings.n_positions)
     writer.add_embedding_length(settings.n_embd)
@@ -214,7 +237,9 @@ def _describe_model(writer: GGUFWriter, settings: BertSettings, pooling_type: st
     writer.add_token_type_count(settings.n_token_types)
     writer.add_causal_attention(False)
     if pooling_type is not None:
-        writer.add_pooling_type(PoolingType[pooling_type.upper()])
+        writer.add_pooling_type(GGUFPoolingType[pooling_type.upper()])
+    if settings.label is not None:
+        writer.add_classifier_output_labels([settings.label])
     writer.add_quantization_version(GGML_QUANT_VERSION)
 
 

@@ -231,10 +231,12 @@ def _fetch_folder(job: Job, entry: CatalogEntry) -> Path:
 
 def _stored_folder(job: Job, entry: CatalogEntry) -> Path | None:
     stored = find_stored(entry.repository, entry.revision)
+    # a model that embeds and has modules says in one of them how it pools
+    pools = entry.task == "rerank" or "modules.json" not in stored
     complete = (
         {"config.json", "model.safetensors"} <= stored.keys()
         and not stored.keys().isdisjoint({"vocab.txt", "tokenizer.json"})
-        and ("modules.json" not in stored or "1_Pooling/config.json" in stored)
+        and (pools or "1_Pooling/config.json" in stored)
     )
     names = [name for name in MODEL_FILES if name in stored]
     if not complete or not all(is_checked(stored[name], cache=job.cache) for name in names):

@@ -43,46 +43,17 @@ REQUIRED = {
     "qwen3-embedding-8b": "Qwen/Qwen3-Embedding-8B",
     "embeddinggemma-300m": "google/embeddinggemma-300m",
     "bge-reranker-v2-m3": "BAAI/bge-reranker-v2-m3",
-}
-
-# Written out once more here, because a lost trailing space costs accuracy and breaks nothing else.
-PASSAGES = "Represent this sentence for searching relevant passages: "
-QWEN = (
-    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
-)
-PROMPTS = {
-    # mteb bge_models.py, and the cards
-    "bge-small-en-v1.5": (PASSAGES, ""),
-    "bge-base-en-v1.5": (PASSAGES, ""),
-    "bge-large-en-v1.5": (PASSAGES, ""),
-    # mteb e5_models.py
-    "e5-small-v2": ("query: ", "passage: "),
-    "e5-base-v2": ("query: ", "passage: "),
-    "e5-large-v2": ("query: ", "passage: "),
-    "multilingual-e5-small": ("query: ", "passage: "),
-    "multilingual-e5-base": ("query: ", "passage: "),
-    "multilingual-e5-large": ("query: ", "passage: "),
-    # mteb nomic_models.py
-    "nomic-embed-text-v1.5": ("search_query: ", "search_document: "),
-    # mteb mixedbread_ai_models.py
-    "mxbai-embed-large-v1": (PASSAGES, ""),
-    # the cards' config_sentence_transformers.json
-    "snowflake-arctic-embed-s": (PASSAGES, ""),
-    "snowflake-arctic-embed-m": (PASSAGES, ""),
-    "snowflake-arctic-embed-l": (PASSAGES, ""),
-    # mteb qwen3_models.py for the template, the cards for the instruction
-    "qwen3-embedding-0.6b": (QWEN, ""),
-    "qwen3-embedding-4b": (QWEN, ""),
-    "qwen3-embedding-8b": (QWEN, ""),
-    # fastembed builtin_sentence_embedding.py
-    "embeddinggemma-300m": ("task: search result | query: ", "title: none | text: "),
+    "ms-marco-tinybert-l2-v2": "cross-encoder/ms-marco-TinyBERT-L2-v2",
+    "ms-marco-minilm-l6-v2": "cross-encoder/ms-marco-MiniLM-L6-v2",
+    "ms-marco-minilm-l12-v2": "cross-encoder/ms-marco-MiniLM-L12-v2",
+    "qwen3-reranker-0.6b": "Qwen/Qwen3-Reranker-0.6B",
 }
 
 POOLING = {
     "mean": ("minilm", "bert-", "e5-", "multilingual-e5-", "gte-", "nomic-", "jina-", "embeddingg"),
     "cls": ("bge-small", "bge-base", "bge-large", "bge-m3", "mxbai-", "snowflake-"),
-    "last": ("qwen3-",),
-    "rank": ("bge-reranker-",),
+    "last": ("qwen3-embedding-",),
+    "rank": ("bge-reranker-", "ms-marco-", "qwen3-reranker-"),
 }
 
 SOUND = """\
@@ -138,7 +109,7 @@ def test_file_types_are_ones_that_gguf_knows(row):
 
 
 def test_sizes_are_plausible(row):
-    assert row.n_embd in {384, 768, 1024, 2560, 4096}
+    assert row.n_embd in {128, 384, 768, 1024, 2560, 4096}
     assert row.n_ctx in {512, 2048, 8192, 32768}
     assert all(dim >= 32 for dim in row.matryoshka_dims)
 
@@ -147,8 +118,21 @@ def test_the_pooling_is_the_familys(row):
     assert row.name.startswith(POOLING[row.pooling_type])
 
 
-def test_the_prompts_are_exact(row):
-    assert (row.prompts["query"], row.prompts["document"]) == PROMPTS.get(row.name, ("", ""))
+def test_a_model_embeds_or_reranks(row):
+    assert row.task == ("rerank" if row.name.startswith(POOLING["rank"]) else "embed")
+
+
+def test_no_ready_made_file_is_named_of_rerankers_whose_pooler_it_would_lack():
+    """Source: ``filter_tensors`` in llama.cpp's conversion/bert.py; these two have other heads."""
+    named = {name for name, row in ROWS.items() if row.task == "rerank" and row.gguf_repository}
+    assert named == {"bge-reranker-v2-m3", "qwen3-reranker-0.6b"}
+
+
+def test_rerankers_are_found_by_the_names_their_repositories_had_before():
+    found = find("ms-marco-MiniLM-L-6-v2")
+    assert found is ROWS["ms-marco-minilm-l6-v2"]
+    assert (found.n_embd, found.n_ctx, found.license) == (384, 512, "apache-2.0")
+    assert found.convertible
 
 
 def test_a_revision_is_pinned_and_the_source_is_the_card(row):
