@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from embellama.cache import EmbeddingCache
+    from embellama.cache import CacheStats, EmbeddingCache
     from embellama.chunks import Chunk, EmbeddedChunk
     from embellama.config import EngineConfig, ModelConfig
     from embellama.engine import EmbeddingEngine
@@ -50,6 +50,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchError",
+    "CacheStats",
     "Calibration",
     "Chunk",
     "ConfigurationError",
@@ -87,6 +88,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CacheStats": "cache",
     "Calibration": "precision_calibration",
     "Chunk": "chunks",
     "EmbeddedChunk": "chunks",

@@ -194,7 +194,7 @@ class ModelConfig(_LayeredConfig):
     flash_attn: bool | Literal["auto"] = "auto"
     pooling_type: PoolingType | None = None
     normalization: Literal["l2", "none", "max_abs"] | Annotated[int, Field(ge=1, le=MAX_P)] = "l2"
-    prompts: Mapping[str, str] | None = None
+    prompts: Mapping[Annotated[str, Field(min_length=1)], str] | None = None
 
     @classmethod
     def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:

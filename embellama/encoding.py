@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from embellama.errors import ConfigurationError
+from embellama.errors import ConfigurationError, InvalidInputError
 from embellama.tokenization import Tokenizer
 from embellama.types import IntArray, Overflow, TruncateSide
 
@@ -107,10 +107,13 @@ class InputEncoder:
             ids = self.tokenizer.encode(self.prompt + item)
             n_prompt = self._n_prompt(ids) if self.prompt else 0
         else:
-            ids, n_prompt = item, 0
+            ids, n_prompt = self._without_prompt(item), 0
         n_before, n_after = self._n_special(ids)
         head, tail = n_before + n_prompt, len(ids) - n_after
         n_own = tail - head
+        if n_own == 0 and n_prompt and self._has_tokens(item):
+            # one unknown word with the prompt's end: that token is the text's
+            head, n_own = head - 1, 1
         if n_own < 1:
             return None
         if len(ids) <= self.limit or self.overflow == "error":
@@ -119,6 +122,17 @@ class InputEncoder:
         if self.overflow == "truncate":
             return self._truncated(ids, head, tail, room)
         return self._windows(ids, head, tail, room)
+
+    def _without_prompt(self, ids: IntArray) -> IntArray:
+        if self.prompt:
+            raise InvalidInputError(
+                f"token ids, before which the prompt {self.prompt!r} cannot be put; give the text, "
+                "or pass prompt='' with ids that have it in front"
+            )
+        return ids
+
+    def _has_tokens(self, item: TextOrIds) -> bool:
+        return isinstance(item, str) and len(self.tokenizer.encode(item, add_special=False)) > 0
 
     def _n_prompt(self, ids: IntArray) -> int:
         """Count the prompt's tokens at the beginning of a text's.

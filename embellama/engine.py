@@ -16,7 +16,7 @@ from embellama.inputs import check_inputs, check_text, check_texts
 from embellama.model_info import ModelInfo
 from embellama.precision_calibration import Calibration
 from embellama.request import EmbedOptions
-from embellama.rerank import RerankResult, rank, score_pairs
+from embellama.rerank import RerankResult, check_top_n, rank, score_pairs
 from embellama.results import TokenEmbeddings
 from embellama.text_verbs import Input, OnProgress, TextVerbs
 from embellama.tokens import embed_late, embed_tokens
@@ -69,7 +69,9 @@ class EmbeddingEngine(TextVerbs):
         model: str | None,
         chunks: Sequence[Chunk],
         *,
-        kind: Kind | None = "document",
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
         overflow: Overflow = "error",
         dimensions: int | None = None,
         precision: Precision = "float32",
@@ -81,7 +83,9 @@ class EmbeddingEngine(TextVerbs):
         Args:
             model: A loaded model's name; None means the only or the default one.
             chunks: The pieces.
-            kind: Their role.
+            kind: Their role; ``"document"`` unless anything is said about prompts.
+            prompt: As in `embed`.
+            prompt_name: As in `embed`.
             overflow: As in `embed`.
             dimensions: As in `embed`.
             precision: As in `embed`.
@@ -95,10 +99,14 @@ class EmbeddingEngine(TextVerbs):
             InvalidInputError: Something is no `Chunk`, two have one id, or a text cannot be used.
         """
         pieces = check_chunks(chunks)
+        if kind is None and prompt is None and prompt_name is None:
+            kind = "document"
         done = self.embed_detailed(
             model,
             [chunk.text for chunk in pieces],
             kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
             overflow=overflow,
             dimensions=dimensions,
             precision=precision,
@@ -117,6 +125,7 @@ class EmbeddingEngine(TextVerbs):
         *,
         kind: Kind | None = None,
         prompt: str | None = None,
+        prompt_name: str | None = None,
         overflow: Overflow = "error",
         truncate_side: TruncateSide = "right",
         max_tokens: int | None = None,
@@ -131,6 +140,7 @@ class EmbeddingEngine(TextVerbs):
             texts: The texts, or the token ids of each.
             kind: Their role.
             prompt: What to put before each.
+            prompt_name: Which of the model's prompts to put before each.
             overflow: ``"error"`` or ``"truncate"``.
             truncate_side: Which end a cut takes away.
             max_tokens: A lower limit than the model's.
@@ -148,6 +158,7 @@ class EmbeddingEngine(TextVerbs):
         options = EmbedOptions(
             kind=kind,
             prompt=prompt,
+            prompt_name=prompt_name,
             overflow=overflow,
             truncate_side=truncate_side,
             max_tokens=max_tokens,
@@ -165,6 +176,7 @@ class EmbeddingEngine(TextVerbs):
         *,
         kind: Kind | None = None,
         prompt: str | None = None,
+        prompt_name: str | None = None,
         normalization: Normalization | None = None,
         dimensions: int | None = None,
     ) -> NDArray[Any]:
@@ -178,6 +190,7 @@ class EmbeddingEngine(TextVerbs):
             chunks: The pieces of the text, in order, with the spaces between them.
             kind: The role of the text.
             prompt: What to put before the text.
+            prompt_name: Which of the model's prompts to put before it.
             normalization: Other than the model's configuration says.
             dimensions: As in `embed`.
 
@@ -189,7 +202,11 @@ class EmbeddingEngine(TextVerbs):
             InputTooLongError: The chunks are over the limit together.
         """
         options = EmbedOptions(
-            kind=kind, prompt=prompt, normalization=normalization, dimensions=dimensions
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            normalization=normalization,
+            dimensions=dimensions,
         )
         with self._use(model) as loaded:
             request = self._requested(loaded, options)
@@ -228,6 +245,7 @@ class EmbeddingEngine(TextVerbs):
             EmbeddingGenerationError, BatchError: Inference failed.
         """
         with self._use(model) as loaded:
+            check_top_n(top_n)
             scored = score_pairs(
                 loaded,
                 check_text(query),
@@ -235,6 +253,11 @@ class EmbeddingEngine(TextVerbs):
                 overflow=overflow,
                 normalize=normalize,
                 n_jobs=self._n_jobs,
+            )
+            loaded.statistics.record_texts(
+                len(checked),
+                n_truncated=sum(n_dropped > 0 for n_dropped in scored.n_dropped),
+                n_dropped_tokens=sum(scored.n_dropped),
             )
             return rank(scored, checked, top_n=top_n)
 

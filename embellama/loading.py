@@ -36,6 +36,7 @@ class LoadedModel:
         scheduler: Ids to rows.
         statistics: Counts what it does.
         requests: Options that were checked against it, by callers that come again.
+        warned_of_prompts: Whether a caller was told that it has prompts.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LoadedModel:
         self.tokenizer = tokenizer
         self.cross_encoder = cross_encoder
         self.statistics = ModelStatistics(info.name)
+        self.warned_of_prompts = False
         self.requests: dict[EmbedOptions, EmbedRequest] = {}
         self._info = info
         self._backend_model = backend_model

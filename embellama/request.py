@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import TypeGuard, get_args
 
 from embellama.config import MAX_P
 from embellama.encoding import InputEncoder
@@ -119,7 +119,7 @@ def resolve_request(info: ModelInfo, tokenizer: Tokenizer, options: EmbedOptions
         normalization=_normalization(info, options.normalization),
         dimensions=_dimensions(info, options.dimensions, force=options.force_dimensions),
         precision=options.precision,
-        calibration=_calibration(options),
+        calibration=_calibration(info, options),
         prompt_is_missing=any(info.prompts.values()) and all(part is None for part in chosen),
     )
 
@@ -200,7 +200,7 @@ def _prompt(info: ModelInfo, options: EmbedOptions) -> str:
         return options.prompt
     if options.prompt_name is None:
         return info.prompts.get(options.kind, "") if options.kind is not None else ""
-    if options.prompt_name not in info.prompts:
+    if not isinstance(options.prompt_name, str) or options.prompt_name not in info.prompts:
         known = ", ".join(map(repr, info.prompts)) or "none"
         raise ConfigurationError(
             f"prompt_name = {options.prompt_name!r}; the prompts of model {info.name!r} are: "
@@ -209,10 +209,14 @@ def _prompt(info: ModelInfo, options: EmbedOptions) -> str:
     return info.prompts[options.prompt_name]
 
 
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _limit(info: ModelInfo, max_tokens: int | None) -> int:
     if max_tokens is None:
         return info.n_ctx
-    if not isinstance(max_tokens, int) or not 1 <= max_tokens <= info.n_ctx:
+    if not _is_count(max_tokens) or not 1 <= max_tokens <= info.n_ctx:
         raise ConfigurationError(
             f"max_tokens = {max_tokens!r}; it has to be 1 to {info.n_ctx}, the limit of model "
             f"{info.name!r}"
@@ -223,7 +227,7 @@ def _limit(info: ModelInfo, max_tokens: int | None) -> int:
 def _with_overlap(encoder: InputEncoder, overlap: int | None) -> InputEncoder:
     if overlap is None:
         overlap = int(DEFAULT_OVERLAP * max(encoder.room, 0))
-    if not isinstance(overlap, int):
+    if not _is_count(overlap):
         raise ConfigurationError(f"window_overlap = {overlap!r}; it has to be a number of tokens")
     return InputEncoder(
         encoder.tokenizer,
@@ -239,7 +243,7 @@ def _normalization(info: ModelInfo, wanted: Normalization | None) -> Normalizati
         return info.normalization
     if wanted in ("l2", "none", "max_abs"):
         return wanted
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and 1 <= wanted <= MAX_P:
+    if _is_count(wanted) and 1 <= wanted <= MAX_P:
         return wanted
     raise ConfigurationError(
         f"normalization = {wanted!r}; it has to be 'l2', 'none', 'max_abs' or a p from 1 to {MAX_P}"
@@ -249,7 +253,7 @@ def _normalization(info: ModelInfo, wanted: Normalization | None) -> Normalizati
 def _dimensions(info: ModelInfo, wanted: int | None, *, force: bool) -> int:
     if wanted is None:
         return info.n_embd
-    if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= info.n_embd:
+    if not _is_count(wanted) or not 1 <= wanted <= info.n_embd:
         raise ConfigurationError(
             f"dimensions = {wanted!r}; model {info.name!r} has vectors of 1 to {info.n_embd}"
         )
@@ -263,7 +267,7 @@ def _dimensions(info: ModelInfo, wanted: int | None, *, force: bool) -> int:
     )
 
 
-def _calibration(options: EmbedOptions) -> Calibration | None:
+def _calibration(info: ModelInfo, options: EmbedOptions) -> Calibration | None:
     needs = options.precision in ("int8", "uint8")
     if needs and options.calibration is None:
         raise ConfigurationError(
@@ -275,4 +279,13 @@ def _calibration(options: EmbedOptions) -> Calibration | None:
             f"a calibration means nothing with precision = {options.precision!r}; drop it, or "
             "choose 'int8' or 'uint8'"
         )
+    if options.calibration is not None:
+        options.calibration.check_fingerprint(info.fingerprint)
+        width = info.n_embd if options.dimensions is None else options.dimensions
+        if options.calibration.n_embd != width:
+            raise ConfigurationError(
+                f"the calibration is for {options.calibration.n_embd} components and this call's "
+                f"vectors have {width}; make one with Calibration.from_vectors from vectors of "
+                "that length"
+            )
     return options.calibration

@@ -68,10 +68,9 @@ def rank(
     """Order documents by their scores, the best first; equal ones stay in the order given.
 
     Raises:
-        ConfigurationError: ``top_n`` is below 1.
+        ConfigurationError: ``top_n`` is no whole number from 1.
     """
-    if top_n is not None and top_n < 1:
-        raise ConfigurationError(f"top_n = {top_n}; give 1 or more, or None for all documents")
+    check_top_n(top_n)
     order = np.argsort(-scored.scores, kind="stable")[:top_n].tolist()
     return [
         RerankResult(
@@ -83,6 +82,18 @@ def rank(
         )
         for index in order
     ]
+
+
+def check_top_n(top_n: object) -> None:
+    """Refuse a number of documents that cannot be given.
+
+    Raises:
+        ConfigurationError: It is no whole number from 1.
+    """
+    if top_n is None:
+        return
+    if not isinstance(top_n, int) or isinstance(top_n, bool) or top_n < 1:
+        raise ConfigurationError(f"top_n = {top_n!r}; give 1 or more, or None for all documents")
 
 
 def score_pairs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -63,7 +64,6 @@ class TextVerbs(ModelHost):
         self._cache = cache
         # engines that share a cache compute a text once between them
         self._flights = cache.flights if isinstance(cache, EmbeddingCache) else Flights()
-        self._warned: set[str] = set()
         super().__init__(config, backend)
 
     def embed(
@@ -338,9 +338,9 @@ class TextVerbs(ModelHost):
         """Check options against the model; warn once where its prompts are left out."""
         check_makes_vectors(loaded.facts, pooled=pooled)
         request = _resolved(loaded, options)
-        if request.prompt_is_missing and loaded.facts.fingerprint not in self._warned:
-            self._warned.add(loaded.facts.fingerprint)
-            warnings.warn(missing_prompt(loaded.facts), EmbellamaWarning, stacklevel=3)
+        if request.prompt_is_missing and not loaded.warned_of_prompts:
+            loaded.warned_of_prompts = True
+            warnings.warn(missing_prompt(loaded.facts), EmbellamaWarning, stacklevel=_stacklevel())
         return request
 
     def _access(self, loaded: LoadedModel, request: EmbedRequest) -> CacheAccess | None:
@@ -380,6 +380,14 @@ class TextVerbs(ModelHost):
                 yield vector
                 self._check_usable()  # closed or forked while the caller had the vector
                 lease.resume()
+
+
+def _stacklevel() -> int:
+    """Count the frames of this package, so that a warning points at who called it."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _resolved(loaded: LoadedModel, options: EmbedOptions) -> EmbedRequest:

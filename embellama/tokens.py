@@ -13,6 +13,7 @@ from embellama.errors import (
     EmbeddingGenerationError,
     EmptyInputError,
     InputTooLongError,
+    InvalidInputError,
 )
 from embellama.inputs import encode_suspects, is_blank
 from embellama.loading import LoadedModel
@@ -31,6 +32,11 @@ def embed_tokens(
     known = encode_suspects(items, encoder, n_jobs=n_jobs)
     encodings = [known.get(index) or _encoded(encoder, item) for index, item in enumerate(items)]
     rows = _token_rows(model, [encoding.windows[0] for encoding in encodings])
+    model.statistics.record_texts(
+        len(items),
+        n_truncated=sum(encoding.n_dropped > 0 for encoding in encodings),
+        n_dropped_tokens=sum(encoding.n_dropped for encoding in encodings),
+    )
     return [
         TokenEmbeddings(
             normalize(vectors, request.normalization),
@@ -55,7 +61,8 @@ def _token_rows(model: LoadedModel, sequences: Sequence[IntArray]) -> list[Float
         rows = pending.token_rows()
     except BatchError as exc:
         if len(sequences) == 1:
-            raise exc.__cause__ or exc from None
+            alone = exc.__cause__ or exc
+            raise alone from alone.__cause__
         raise
     except BaseException:
         pending.cancel()
@@ -119,6 +126,7 @@ def embed_late(model: LoadedModel, chunks: Sequence[str], request: EmbedRequest)
             limit=request.encoder.limit,
         )
     (rows,) = _token_rows(model, [ids])
+    model.statistics.record_texts(len(chunks))
     offsets = np.cumsum([0, *map(len, parts)], dtype=np.int32)
     if model.facts.pooling_type == "last":
         pooled = rows[offsets[1:] - 1]
@@ -131,7 +139,15 @@ def embed_late(model: LoadedModel, chunks: Sequence[str], request: EmbedRequest)
 def _chunk_ids(chunks: Sequence[str], encoder: InputEncoder) -> list[IntArray]:
     tokenizer = encoder.tokenizer
     texts = [encoder.prompt + chunks[0], *chunks[1:]]
-    parts = [tokenizer.encode(text, add_special=False) for text in texts]
+    parts, unreadable = [], {}
+    for index, text in enumerate(texts):
+        try:
+            parts.append(tokenizer.encode(text, add_special=False))
+        except InvalidInputError as exc:
+            unreadable[index] = str(exc)
+    if unreadable:
+        named = ", ".join(f"{index} ({why})" for index, why in list(unreadable.items())[:10])
+        raise InvalidInputError(f"cannot be tokenized: chunk {named}", indices=list(unreadable))
     empty = [
         index
         for index, (chunk, ids) in enumerate(zip(chunks, parts, strict=True))
