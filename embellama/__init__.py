@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embellama.cache import CacheStats, EmbeddingCache
     from embellama.chunks import Chunk, EmbeddedChunk
-    from embellama.config import EngineConfig, ModelConfig
+    from embellama.config import ModelConfig
     from embellama.engine import EmbeddingEngine
     from embellama.errors import (
         BatchError,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from embellama.gguf import GGUFMetadata, read_metadata
     from embellama.model_info import ModelInfo
     from embellama.precision_calibration import Calibration
+    from embellama.presets.engine_config import EngineConfig
     from embellama.rerank import RerankResult
     from embellama.results import EmbeddingResult, TextReport, TokenEmbeddings
     from embellama.statistics import StatisticsSnapshot
@@ -95,7 +96,7 @@ _HOMES = {
     "EmbeddingCache": "cache",
     "EmbeddingEngine": "engine",
     "EmbeddingResult": "results",
-    "EngineConfig": "config",
+    "EngineConfig": "presets.engine_config",
     "GGUFMetadata": "gguf",
     "ModelConfig": "config",
     "ModelInfo": "model_info",

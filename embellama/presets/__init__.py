@@ -1,0 +1,1 @@
+"""Settings chosen for an aim, or for what a machine can give."""
