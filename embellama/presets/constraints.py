@@ -202,12 +202,12 @@ def _within_speed(choices: list[Choice], speeds: list[Speed], limits: Limits) ->
     problems = []
     if (best := max(speed.texts_per_s for speed in expected)) < target:
         problems.append(
-            f"target_texts_per_s = {target:g}, and {best:.0f} of {limits.mean_tokens} tokens are "
-            f"to be expected, {target - best:.0f} too few"
+            f"target_texts_per_s = {target:g}, and {best:.0f} texts of {limits.mean_tokens} tokens "
+            f"a second are to be expected, {target - best:.0f} too few"
         )
     if (quickest := min(speed.latency_s for speed in expected)) > most:
         problems.append(
-            f"max_latency_s = {most:g}, and {quickest:.4f} is to be expected for "
+            f"max_latency_s = {most:g}, and {quickest:.4f} is to be expected for a text of "
             f"{limits.mean_tokens} tokens, {quickest - most:.4f} too much"
         )
     if not problems:
