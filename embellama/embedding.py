@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ def embed_one(
     try:
         return embed_many(model, [item], request, cache=cache, n_jobs=1)
     except BatchError as exc:
-        raise exc.__cause__ or exc from None
+        alone = exc.__cause__ or exc
+        raise alone from alone.__cause__
 
 
 def embed_many(
@@ -101,6 +103,14 @@ def distinct(items: Sequence[TextOrIds]) -> tuple[list[TextOrIds], list[int]]:
             unique.append(item)
         inverse.append(number)
     return unique, inverse
+
+
+def places_of(inverse: Sequence[int], n_unique: int, *, first: int = 0) -> list[list[int]]:
+    """Return where each of the different inputs is, counted from ``first``."""
+    places: list[list[int]] = [[] for _ in range(n_unique)]
+    for place, number in enumerate(inverse, first):
+        places[number].append(place)
+    return places
 
 
 def encode_window(
@@ -166,7 +176,8 @@ class _Call:
         sample = finished(blank, self.request)
         self.out = np.empty((len(self.unique), sample.shape[1]), dtype=sample.dtype)
         if self.cache is None:
-            self._compute(range(len(self.unique)), lambda window, rows: None)
+            everything = range(len(self.unique))
+            self._compute(everything, self._encoded(everything), lambda window, rows: None)
         else:
             self._through(self.cache)
         reports = [self.reports[number] for number in self.inverse]
@@ -187,15 +198,16 @@ class _Call:
             while todo:
                 with Stopwatch(self.meter, "cache_s"):
                     call.claim(todo)
+                # also those that another call computes now: one error names all that are refused
+                known = self._encoded([numbers[key] for key in todo if key not in call.found])
                 self._place(numbers, call.found)
                 missing = [numbers[key] for key in call.missing]
+                self.model.statistics.record_lookups(hits=len(call.found), misses=len(missing))
                 if missing:
-                    self._compute(missing, self._keeping(call, keys))
+                    self._compute(missing, known, self._keeping(call, keys))
                 others, todo = call.wait()
                 self._place(numbers, others)
-                self.model.statistics.record_lookups(
-                    hits=len(call.found) + len(others), misses=len(missing)
-                )
+                self.model.statistics.record_lookups(hits=len(others), misses=0)
 
     def _keeping(
         self, call: CachedCall, keys: Sequence[bytes]
@@ -217,8 +229,8 @@ class _Call:
         self.reports.update(zip(indices, map(cached_report, found.values()), strict=True))
         self._advance(len(indices))
 
-    def _compute(self, indices: Sequence[int], keep: Callable[[Window, FloatArray], None]) -> None:
-        """Encode and compute some inputs, window by window."""
+    def _encoded(self, indices: Sequence[int]) -> dict[int, Encoding]:
+        """Encode those of some inputs that might be refused, and refuse what has to be."""
         with Stopwatch(self.meter, "tokenize_s"):
             encoded = encode_suspects(
                 [self.unique[index] for index in indices],
@@ -226,7 +238,15 @@ class _Call:
                 n_jobs=self.n_jobs,
                 places=lambda position: self._places(indices[position]),
             )
-        known = {indices[position]: encoding for position, encoding in encoded.items()}
+        return {indices[position]: encoding for position, encoding in encoded.items()}
+
+    def _compute(
+        self,
+        indices: Sequence[int],
+        known: dict[int, Encoding],
+        keep: Callable[[Window, FloatArray], None],
+    ) -> None:
+        """Encode and compute some inputs, window by window."""
         pipeline = Pipeline(
             self.model, self.request.normalization, self._places, self._advance, self.meter
         )
@@ -243,7 +263,11 @@ class _Call:
             yield window
 
     def _places(self, index: int) -> list[int]:
-        return [place for place, number in enumerate(self.inverse) if number == index]
+        return self._all_places[index]
+
+    @cached_property
+    def _all_places(self) -> list[list[int]]:
+        return places_of(self.inverse, len(self.unique))
 
     def _advance(self, n_rows: int) -> None:
         self.n_done += n_rows

@@ -168,7 +168,7 @@ def check_choices(options: EmbedOptions) -> None:
         ("kind", (*get_args(Kind), None)),
     ):
         value = getattr(options, name)
-        if value not in allowed:
+        if not isinstance(value, str | None) or value not in allowed:
             listed = ", ".join(map(repr, allowed))
             raise ConfigurationError(f"{name} = {value!r}; it has to be one of {listed}")
     if not isinstance(options.force_dimensions, bool):
@@ -241,7 +241,7 @@ def _with_overlap(encoder: InputEncoder, overlap: int | None) -> InputEncoder:
 def _normalization(info: ModelInfo, wanted: Normalization | None) -> Normalization:
     if wanted is None:
         return info.normalization
-    if wanted in ("l2", "none", "max_abs"):
+    if isinstance(wanted, str) and wanted in ("l2", "none", "max_abs"):
         return wanted
     if _is_count(wanted) and 1 <= wanted <= MAX_P:
         return wanted

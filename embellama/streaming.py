@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embellama.embedding import WINDOW, cached_vectors, distinct, encode_window, finished
-from embellama.encoding import TextOrIds
+from embellama.embedding import (
+    WINDOW,
+    cached_vectors,
+    distinct,
+    encode_window,
+    finished,
+    places_of,
+)
+from embellama.encoding import Encoding, TextOrIds
 from embellama.inputs import check_inputs, encode_suspects
 from embellama.loading import LoadedModel
 from embellama.lookup import CacheAccess
@@ -41,7 +49,7 @@ def embed_iterable(
         (dimensions,) vectors in the order of the inputs, each its own memory.
     """
     stream = _Stream(model, request, cache, n_jobs)
-    pipeline = Pipeline(model, request.normalization)
+    pipeline = Pipeline(model, request.normalization, stream.places)
     for window, rows in pipeline.run(stream.windows(iter(items))):
         for row in finished(stream.assembled(window, rows), request):
             # a copy of its own: a view would keep the whole window alive
@@ -67,6 +75,7 @@ class _Stream:
         self._cache = cache
         self._n_jobs = n_jobs
         self._batches: deque[_Batch] = deque()
+        self._repeats: dict[int, list[int]] = {}
 
     def windows(self, source: Iterator[object]) -> Iterator[Window]:
         """Read the source, and yield what has to be computed of each part of it."""
@@ -85,18 +94,27 @@ class _Stream:
         if self._cache:
             self._model.statistics.record_lookups(hits=len(found), misses=len(missing))
 
-        def places(position: int) -> list[int]:
-            number = missing[position]
-            return [start + place for place, other in enumerate(inverse) if other == number]
-
-        wanted = [unique[index] for index in missing]
-        encoder = self._request.encoder
-        encoded = encode_suspects(wanted, encoder, n_jobs=self._n_jobs, places=places)
-        positions = range(len(wanted))
-        window = encode_window(self._request, wanted, positions, encoded, self._n_jobs)
+        everywhere = places_of(inverse, len(unique), first=start)
+        places = [everywhere[index] for index in missing]
+        encodings = self._encoded([unique[index] for index in missing], places)
         self._batches.append(_Batch(inverse, keys, found, missing))
-        first_places = [places(position)[0] for position in positions]
-        return Window(first_places, window.encodings)
+        self._repeats.update((each[0], each) for each in places)
+        return Window([each[0] for each in places], encodings)
+
+    def _encoded(
+        self, items: Sequence[TextOrIds], places: Sequence[Sequence[int]]
+    ) -> Sequence[Encoding]:
+        began = time.perf_counter()
+        known = encode_suspects(
+            items, self._request.encoder, n_jobs=self._n_jobs, places=places.__getitem__
+        )
+        window = encode_window(self._request, items, range(len(items)), known, self._n_jobs)
+        self._model.statistics.record_tokenization(time.perf_counter() - began)
+        return window.encodings
+
+    def places(self, index: int) -> Sequence[int]:
+        """Return all places of an input that is computed now, from its first one."""
+        return self._repeats[index]
 
     def assembled(self, window: Window, rows: FloatArray) -> FloatArray:
         """Return the whole rows of all inputs of the oldest part, and keep the computed ones."""
@@ -104,12 +122,9 @@ class _Stream:
         if self._cache and len(rows):
             keys = [batch.keys[index] for index in batch.missing]
             self._cache.keep(list(zip(keys, cached_vectors(window, rows), strict=True)))
-        encodings = window.encodings
-        self._model.statistics.record_texts(
-            len(batch.inverse),
-            n_truncated=sum(encoding.n_dropped > 0 for encoding in encodings),
-            n_dropped_tokens=sum(encoding.n_dropped for encoding in encodings),
-        )
+        for place in window.indices:
+            del self._repeats[place]
+        self._count(batch, window)
         if len(rows) == len(batch.inverse):
             return rows
         n_unique = len(batch.missing) + len(batch.found)
@@ -120,3 +135,15 @@ class _Stream:
                 out[number] = batch.found[key].vector
         whole: FloatArray = out[batch.inverse]
         return whole
+
+    def _count(self, batch: _Batch, window: Window) -> None:
+        cuts = {key: value.n_dropped for key, value in batch.found.items()}
+        dropped = [cuts.get(key, 0) for key in batch.keys] or [0] * len(batch.missing)
+        for number, encoding in zip(batch.missing, window.encodings, strict=True):
+            dropped[number] = encoding.n_dropped
+        of_each = [dropped[number] for number in batch.inverse]
+        self._model.statistics.record_texts(
+            len(of_each),
+            n_truncated=sum(n_dropped > 0 for n_dropped in of_each),
+            n_dropped_tokens=sum(of_each),
+        )

@@ -1,0 +1,157 @@
+from queue import SimpleQueue
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from embellama.errors import ContextError, EmbeddingGenerationError
+from embellama.testing import FakeModel, length_rows
+from embellama.types import ContextOptions, MicroBatch
+from embellama.worker import InferenceWorker, Job
+
+BATCH = MicroBatch.pack([np.array([7, 8, 9], np.int32), np.array([4], np.int32)])
+NAN, INF = float("nan"), float("inf")
+
+
+def run(model, batches, *, pooling_type="mean", on_done=lambda job: None, n_tokens=64):
+    """Let a worker compute micro-batches; return its jobs, done."""
+    queue = SimpleQueue()
+    options = ContextOptions(
+        n_tokens=n_tokens, n_sequences=4, n_threads=1, pooling_type=pooling_type
+    )
+    worker = InferenceWorker(
+        model, queue, options=options, n_tokens_at_start=16, name="test", on_done=on_done
+    )
+    jobs = [Job(batch) for batch in batches]
+    for job in jobs:
+        queue.put(job)
+    queue.put(None)
+    worker.join()
+    return jobs
+
+
+def bad_first(values, *, times=1):
+    """Make a model whose first ``times`` answers hold some value."""
+    left = [times]
+
+    def compute(batch):
+        rows = length_rows(batch)
+        if left[0]:
+            left[0] -= 1
+            rows[-1, 0] = values
+        return rows
+
+    return FakeModel(compute)
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_bad_rows_are_computed_once_more_on_a_fresh_context(value):
+    model = bad_first(value)
+    with capture_logs() as logs:
+        (job,) = run(model, [BATCH])
+    np.testing.assert_array_equal(job.rows.result(), [[3, 7], [1, 4]])
+    assert len(model.contexts) == 2
+    assert [len(context.batches) for context in model.contexts] == [1, 1]
+    assert all(context.closed for context in model.contexts)
+    assert logs == [
+        {"event": "embellama.microbatch.repeated", "log_level": "warning", "n_tokens": 4}
+    ]
+
+
+def test_rows_that_stay_bad_are_given_as_they_are_and_not_a_third_time():
+    model = bad_first(NAN, times=5)
+    (job,) = run(model, [BATCH])
+    assert np.isnan(job.rows.result()[1, 0])
+    assert len(model.contexts) == 2
+
+
+def test_the_micro_batch_after_bad_rows_runs_on_the_fresh_context():
+    model = bad_first(NAN)
+    jobs = run(model, [BATCH, BATCH, BATCH])
+    assert [len(context.batches) for context in model.contexts] == [1, 3]
+    for job in jobs:
+        np.testing.assert_array_equal(job.rows.result(), [[3, 7], [1, 4]])
+
+
+def test_a_failure_of_the_second_try_reaches_the_caller():
+    left = [NAN]
+
+    def compute(batch):
+        if not left:
+            raise ValueError("odd")
+        return length_rows(batch) * left.pop()
+
+    (job,) = run(FakeModel(compute), [BATCH])
+    with pytest.raises(EmbeddingGenerationError, match="the worker failed") as caught:
+        job.rows.result()
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def token_rows(batch):
+    """Give each token the row (its id, minus its id)."""
+    return np.stack([batch.input_ids, -batch.input_ids], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("pooling_type", "expected"),
+    [
+        ("max", [[9, -7], [4, -4]]),
+        ("mean_sqrt_len", [[24 / 3**0.5, -24 / 3**0.5], [4, -4]]),
+        ("none", [[7, -7], [8, -8], [9, -9], [4, -4]]),
+    ],
+)
+def test_token_rows_are_pooled_here_where_llama_cpp_cannot(pooling_type, expected):
+    (job,) = run(FakeModel(token_rows), [BATCH], pooling_type=pooling_type)
+    np.testing.assert_allclose(job.rows.result(), expected, rtol=1e-6)
+    assert job.rows.result().dtype == np.float32
+
+
+def test_token_rows_that_are_bad_are_seen_before_they_are_pooled():
+    left = [-INF]  # which the largest of a component would hide
+
+    def compute(batch):
+        rows = token_rows(batch)
+        if left:
+            rows[0, 1] = left.pop()
+        return rows
+
+    model = FakeModel(compute)
+    (job,) = run(model, [BATCH], pooling_type="max")
+    assert len(model.contexts) == 2
+    np.testing.assert_array_equal(job.rows.result(), [[9, -7], [4, -4]])
+
+
+def test_times_and_done_jobs_are_told():
+    done = []
+    jobs = run(FakeModel(), [BATCH, BATCH], on_done=done.append)
+    assert done == jobs
+    for job in jobs:
+        assert job.inference_s > 0
+        assert job.queue_s > 0
+
+
+def test_a_failed_micro_batch_is_not_told_as_done_and_costs_its_context():
+    answers = [MemoryError("no room")]
+
+    def compute(batch):
+        if answers:
+            raise answers.pop()
+        return length_rows(batch)
+
+    done, model = [], FakeModel(compute)
+    with capture_logs() as logs:
+        first, second = run(model, [BATCH, BATCH], on_done=done.append)
+    with pytest.raises(ContextError, match="memory is short: no room"):
+        first.rows.result()
+    assert second.rows.result().shape == (2, 2)
+    assert done == [second]
+    assert len(model.contexts) == 2
+    assert [entry["event"] for entry in logs] == ["embellama.microbatch.failed"]
+
+
+def test_token_types_reach_the_context():
+    types = np.array([0, 1, 1, 0], np.int32)
+    batch = MicroBatch(BATCH.input_ids, BATCH.offsets, types)
+    model = FakeModel()
+    run(model, [batch])
+    np.testing.assert_array_equal(model.contexts[0].batches[0].token_types, types)
