@@ -60,7 +60,7 @@ def check_chunks(chunks: object) -> Sequence[Chunk]:
     """Return the chunks, or refuse what cannot be told apart.
 
     Raises:
-        InvalidInputTypeError: It is no sequence of `Chunk`.
+        InvalidInputTypeError: It is no sequence of `Chunk`, or an id is no str.
         InvalidInputError: Two have one id.
     """
     if not isinstance(chunks, Sequence) or isinstance(chunks, str | bytes):
@@ -73,6 +73,13 @@ def check_chunks(chunks: object) -> Sequence[Chunk]:
         raise InvalidInputTypeError(
             f"chunks has to hold Chunk, but {wrong[:10]} do not (the first is {kind})",
             indices=wrong,
+        )
+    unnamed = [index for index, chunk in enumerate(chunks) if not isinstance(chunk.id, str)]
+    if unnamed:
+        kind = type(chunks[unnamed[0]].id).__name__
+        raise InvalidInputTypeError(
+            f"ids have to be str, but those of chunks {unnamed[:10]} are not (the first is {kind})",
+            indices=unnamed,
         )
     counts = Counter(chunk.id for chunk in chunks)
     repeated = [index for index, chunk in enumerate(chunks) if counts[chunk.id] > 1]

@@ -27,7 +27,7 @@ from embellama.hub.reference import (
 )
 from embellama.hub.resolve import resolve_model
 from embellama.hub.store import cache_directory
-from embellama.identity import ContentDigests
+from embellama.identity import ContentDigests, file_state
 from embellama.loading import LoadedModel, open_model
 from embellama.model_info import ModelInfo
 from embellama.registry import Lease, ModelRegistry
@@ -115,7 +115,7 @@ class ModelHost:
         settings = config.model_dump_json(exclude={"model_path", "model_name"})
         loaded = self._registry.load(
             name,
-            (resolved.path.resolve(), resolved.path.stat().st_mtime_ns, settings),
+            (resolved.path.resolve(), *map(file_state, resolved.paths), settings),
             lambda: open_model(
                 resolved,
                 name=name,

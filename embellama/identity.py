@@ -60,15 +60,16 @@ def model_fingerprint(
         metadata.lowercase,
         metadata.strip_accents,
     )
-    parts = ("embellama model", str(VECTOR_VERSION), pooling_type, *map(str, flags), *content)
+    parts = ("embellama model", str(VECTOR_VERSION), pooling_type, *map(repr, flags), *content)
     return digest_parts(parts)
 
 
 class ContentDigests:
     """SHA-256 of files, computed once for each state of a file. Safe to use from any thread.
 
-    A state is device, inode, size and modification time. What is known is kept in memory and, given
-    a folder, there for other processes.
+    A state is device, inode, size and the times of the last modification and change: archives give
+    files of different content one modification time. What is known is kept in memory and, given a
+    folder, there for other processes.
 
     Args:
         folder: Where to keep digests; made when it is first needed.
@@ -86,16 +87,17 @@ class ContentDigests:
             ModelLoadError: It cannot be read, or changes meanwhile.
         """
         try:
-            before = _state(path)
+            before = file_state(path)
             known = self._look_up(before)
             if known is not None:
                 return known
             value = _sha256(path)
-            if _state(path) != before:
+            if file_state(path) != before:
                 raise ModelLoadError(
                     f"{str(path)!r} changed while it was read; load it again when it is complete"
                 )
-            if time.time_ns() - path.stat().st_mtime_ns > _SETTLED_NS:
+            status = path.stat()
+            if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
                 self._keep(before, value)
         except OSError as exc:
             raise ModelLoadError(f"{str(path)!r} cannot be read ({exc.strerror or exc})") from exc
@@ -129,9 +131,15 @@ class ContentDigests:
             log.info("embellama.digest.forgotten", folder=str(self._folder), error=repr(exc))
 
 
-def _state(path: Path) -> str:
+def file_state(path: Path) -> str:
+    """Return what tells one state of a file from another without reading it.
+
+    Raises:
+        OSError: It is not there, or may not be looked at.
+    """
     status = path.stat()
-    return f"{status.st_dev}-{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
+    times = f"{status.st_mtime_ns}-{status.st_ctime_ns}"
+    return f"{status.st_dev}-{status.st_ino}-{status.st_size}-{times}"
 
 
 def _sha256(path: Path) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 from embellama._parallel import available_cores
 from embellama.config import ModelConfig
 from embellama.cross_encoder import CrossEncoder, cross_encoder_for
-from embellama.errors import ConfigurationError
+from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.catalog import CatalogEntry
 from embellama.hub.resolve import ResolvedModel
-from embellama.identity import ContentDigests, model_fingerprint
+from embellama.identity import ContentDigests, file_state, model_fingerprint
 from embellama.logs import log
 from embellama.model_info import ModelInfo
 from embellama.pooling import PoolingDecision, decide_pooling
@@ -141,6 +141,7 @@ def open_model(
         GGUFFormatError, ModelNotFoundError, ModelLoadError: The file cannot be used.
     """
     clock = _Clock()
+    before = _states(resolved)
     metadata = read_metadata(resolved.path)
     pooling = _pooling_for(metadata, resolved, config)
     n_ctx, limit_warnings = _text_limit(metadata, config)
@@ -151,6 +152,12 @@ def open_model(
     clock.mark("weights")
     try:
         fingerprint = model_fingerprint(metadata, content.result(), pooling.pooling_type)
+        if _states(resolved) != before:
+            # the weights in memory may not be those that were digested
+            raise ModelLoadError(
+                f"{str(resolved.path)!r} changed while it was loaded; load it again when it is "
+                "complete"
+            )
         tokenizer = Tokenizer(model.vocabulary, metadata)
         cross_encoder = (
             cross_encoder_for(metadata, tokenizer, model.control_tokens)
@@ -191,6 +198,16 @@ def open_model(
         log.warning("embellama.model.doubted", model=name, warning=warning)
     log.info("embellama.model.loaded", model=name, load_s=info.load_s["total"])
     return loaded
+
+
+def _states(resolved: ResolvedModel) -> list[str]:
+    try:
+        return [file_state(path) for path in resolved.paths]
+    except OSError as exc:
+        raise ModelNotFoundError(
+            f"{str(resolved.path)!r} cannot be read ({exc.strerror or exc}); check the path and "
+            "its rights"
+        ) from exc
 
 
 class _Clock:

@@ -2,37 +2,88 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from embellama.wordpiece import WordPieceNormalizer, is_punctuation
+from embellama.wordpiece import is_punctuation
 
 Span: TypeAlias = tuple[int, int]
 """(start, stop) of characters."""
 
 _SPACE = b" \t\n\r"
+_ANY_SPACE = re.compile(rb"[ \t\n\r]")
+_WORD_START = "\u2581"  # in a text, SentencePiece's mark of a space is a space
+_UNIGRAM_DROPPED = frozenset(map(chr, (*range(1, 9), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F)))
+_UNIGRAM_SPACES = "\t\n\x0c\r\u1680\u2028\u2029\u200b\u200e\u200f\ufeff\ufffd" + _WORD_START
+"""Source: ``nmt_nfkc`` in SentencePiece's builder.cc, which drops the former and makes spaces of
+these."""
+
+_FIRST_COMPOSED = "\u0300"
+"""No character below joins the one before it. Source: ``NFC_Quick_Check`` of Unicode."""
 
 
-def character_map(vocab_kind: str, normalizer: object) -> Callable[[str], str]:
-    """Choose what one character becomes on its way into a model's vocabulary.
+def character_map(vocab_kind: str, normalizer: Callable[[str], str]) -> Callable[[str], str]:
+    """Choose what a character, or a letter and its marks, becomes on its way into a vocabulary.
 
-    Unigram vocabularies bring text into compatibility form; their own tables differ from Unicode's
-    in places, and there no span is found.
+    Unigram vocabularies have tables of their own, which differ from Unicode's compatibility form in
+    places: there no span is found.
     """
-    if isinstance(normalizer, WordPieceNormalizer):
-        return normalizer
     if vocab_kind == "t5":
-        return lambda char: unicodedata.normalize("NFKC", char)
-    return lambda char: char
+        return _unigram_form
+    if vocab_kind == "llama":
+        return lambda part: part.replace(_WORD_START, " ")
+    return normalizer
+
+
+def _unigram_form(part: str) -> str:
+    kept = [
+        " " if char in _UNIGRAM_SPACES else char for char in part if char not in _UNIGRAM_DROPPED
+    ]
+    return unicodedata.normalize("NFKC", "".join(kept))
+
+
+def _parts(text: str, character_map: Callable[[str], str]) -> Iterator[Span]:
+    """Divide a text into parts that can be mapped one by one: letters with their marks."""
+    if text.isascii() or character_map("e\u0301") != "é":  # nothing is composed
+        yield from ((place, place + 1) for place in range(len(text)))
+        return
+    start = 0
+    for place in range(1, len(text)):
+        char, before = text[place], text[start:place]
+        if char >= _FIRST_COMPOSED and (
+            unicodedata.combining(char)
+            or character_map(before + char) != character_map(before) + character_map(char)
+        ):
+            continue
+        yield start, place
+        start = place
+    yield start, len(text)
+
+
+def _mapped(text: str, character_map: Callable[[str], str]) -> Iterator[tuple[str, Span]]:
+    """Yield what the vocabulary sees, part after part, and the characters it comes from."""
+    for start, stop in _parts(text, character_map):
+        each = [character_map(char) for char in text[start:stop]]
+        together = character_map(text[start:stop]) if stop - start > 1 else each[0]
+        if "".join(each) == together:
+            yield from ((part, (index, index + 1)) for index, part in enumerate(each, start))
+        else:
+            yield together, (start, stop)
+
+
+def _may_be_dropped(char: str) -> bool:
+    known_space = char in " \t\n\r"
+    return not known_space and (not char.isprintable() or char in _UNIGRAM_SPACES)
 
 
 class TextAligner:
-    """Walks along a text, token after token.
+    """Walks along a text, token after token. Where it cannot be sure, it says so from there on.
 
     Args:
         text: The text that was tokenized.
-        character_map: What one character becomes before the vocabulary sees it.
+        character_map: What one part of it becomes before the vocabulary sees it.
         unknown_is_a_word: Whether an unknown token stands for a whole word, as in WordPiece.
     """
 
@@ -40,15 +91,18 @@ class TextAligner:
         self, text: str, character_map: Callable[[str], str], *, unknown_is_a_word: bool
     ) -> None:
         data = bytearray()
-        owners: list[int] = []  # of each byte, the character it comes from
-        for index, char in enumerate(text):
-            mapped = character_map(char).encode("utf-8", "surrogatepass")
-            data += mapped
-            owners += [index] * len(mapped)
+        owners: list[Span] = []  # of each byte, the characters it comes from
+        for mapped, span in _mapped(text, character_map):
+            raw = mapped.encode("utf-8", "surrogatepass")
+            data += raw
+            owners += [span] * len(raw)
+        self._text = text
         self._data = bytes(data)
         self._owners = owners
         self._unknown_is_a_word = unknown_is_a_word
         self._place = 0
+        self._known_to = 0  # the character after the last that a token other than spaces has
+        self._after_unknown = False
         self._is_lost = False
 
     def span(self, piece: bytes, *, unknown: bool) -> Span | None:
@@ -58,40 +112,75 @@ class TextAligner:
             piece: Its bytes; a leading space marks the beginning of a word.
             unknown: Whether it is the unknown token, which has no piece of its own.
         """
-        if unknown:
-            return self._unknown()
-        bare = piece.lstrip(b" ")
-        if not bare:
-            return (
-                self._take(piece) if piece and self._data.startswith(piece, self._place) else None
-            )
-        start = self._place
-        while start < len(self._data) and self._data[start] in _SPACE:
-            start += 1
         if self._is_lost:
-            start = self._data.find(bare, start)
-        for place in (start, self._place):
-            if place >= 0 and self._data.startswith(bare, place):
-                self._place, self._is_lost = place, False
-                return self._take(bare)
+            return None
+        if unknown:
+            if self._unknown_is_a_word:
+                return self._unknown_word()
+            self._skip_unknown()
+            return None
+        bare = piece.lstrip(b" ")
+        if not bare:  # spaces, or the beginning of a word in front of a text that has none there
+            found = piece and not self._after_unknown and self._starts(piece, self._place)
+            return self._take(piece, self._place) if found else None
+        place = self._next_unknown_end(bare) if self._after_unknown else self._next(bare)
+        if place is None:
+            self._is_lost = True  # what follows could match by chance, at a wrong place
+            return None
+        self._after_unknown = False
+        return self._take(bare, place)
+
+    def _starts(self, piece: bytes, place: int) -> bool:
+        return self._data.startswith(piece, place)
+
+    def _past_spaces(self) -> int:
+        place = self._place
+        while place < len(self._data) and self._data[place] in _SPACE:
+            place += 1
+        return place
+
+    def _next(self, bare: bytes) -> int | None:
+        for place in (self._past_spaces(), self._place):
+            if self._starts(bare, place):
+                return place
         return None
 
-    def _take(self, piece: bytes) -> Span:
-        start, self._place = self._place, self._place + len(piece)
-        return self._owners[start], self._owners[self._place - 1] + 1
+    def _next_unknown_end(self, bare: bytes) -> int | None:
+        """Find the token after an unknown one: the first of its kind, if it reads as in the text.
 
-    def _unknown(self) -> Span | None:
-        if not self._unknown_is_a_word:
-            self._is_lost = True  # it may stand for any number of characters
+        What the text spells otherwise may be unknown itself, and only look like it here. So may a
+        character that other vocabularies drop, which would not be what was passed over then.
+        """
+        place = self._data.find(bare, self._place)
+        if place < 0:
             return None
-        rest = self._data[self._place :].decode("utf-8", "surrogatepass")
-        word = rest.lstrip()
-        self._place += len(rest[: len(rest) - len(word)].encode())
-        stop = next(
-            (i for i, char in enumerate(word) if char.isspace() or is_punctuation(char)), len(word)
-        )
-        taken = word[: max(stop, 1)].encode("utf-8", "surrogatepass")
-        return self._take(taken) if taken else None
+        start, stop = self._owners[place][0], self._owners[place + len(bare) - 1][1]
+        same = self._text[start:stop].encode("utf-8", "surrogatepass") == bare
+        passed = self._text[self._known_to : start]
+        return place if same and not any(map(_may_be_dropped, passed)) else None
+
+    def _take(self, piece: bytes, place: int) -> Span:
+        self._place = place + len(piece)
+        start, stop = self._owners[place][0], self._owners[self._place - 1][1]
+        if piece.strip(_SPACE):
+            self._known_to = stop
+        return start, stop
+
+    def _skip_unknown(self) -> None:
+        """Pass over one character: an unknown token stands for at least so much."""
+        place = self._past_spaces() + 1
+        while place < len(self._data) and self._data[place] & 0xC0 == 0x80:  # inside a character
+            place += 1
+        self._place, self._after_unknown = place, True
+
+    def _unknown_word(self) -> Span | None:
+        place = self._past_spaces()
+        space = _ANY_SPACE.search(self._data, place)
+        stop = space.start() if space else len(self._data)
+        word = self._data[place:stop].decode("utf-8", "surrogatepass")
+        mark = next((i for i, char in enumerate(word) if is_punctuation(char)), len(word))
+        taken = word[: max(mark, 1)].encode("utf-8", "surrogatepass")
+        return self._take(taken, place) if taken else None
 
 
 def token_spans(

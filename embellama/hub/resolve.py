@@ -53,10 +53,14 @@ class ResolvedModel:
     file_type: str | None = None
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """All parts, in order."""
+        return tuple(self.path.with_name(name) for name in split_parts(self.path.name))
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all parts."""
-        names = split_parts(self.path.name)
-        return sum(self.path.with_name(name).stat().st_size for name in names)
+        return sum(path.stat().st_size for path in self.paths)
 
 
 def resolve_model(
