@@ -19,6 +19,7 @@ from embellama.cli.embed import EMBED_HELP, embed_command
 from embellama.cli.errors import GuardedGroup, finish_streams
 from embellama.cli.info import info_command
 from embellama.cli.models import models_command, pull_command
+from embellama.cli.rerank import rerank_command
 from embellama.cli.settings import Settings, log_to_stderr, with_global_options_first
 from embellama.cli.similar import similar_command
 
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command("embed", help=EMBED_HELP)(embed_command)
 for _name, _command in (
     ("similar", similar_command),
+    ("rerank", rerank_command),
     ("models", models_command),
     ("pull", pull_command),
     ("info", info_command),

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from embellama.cli.embedding import embedded
 from embellama.cli.output import VectorFormat, check_destination, open_output, write_vectors
 from embellama.cli.settings import is_terminal, loaded, settings_of
-from embellama.cli.texts import Texts, open_texts
-from embellama.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from embellama.engine import EmbeddingEngine
-    from embellama.types import FloatArray
+from embellama.cli.texts import open_texts
+from embellama.cli.vector_options import (
+    CacheOption,
+    CalibrationOption,
+    DimensionsOption,
+    ForceDimensionsOption,
+    KindOption,
+    MaxTokensOption,
+    NormalizationOption,
+    OverflowChoice,
+    OverflowOption,
+    PrecisionChoice,
+    PrecisionOption,
+    PromptNameOption,
+    PromptOption,
+    SideChoice,
+    TruncateSideOption,
+    VectorOptions,
+    fitted,
+    input_options,
+    output_options,
+)
 
 EMBED_HELP = """Embed texts: one vector for each, in the order of the texts.
 
@@ -25,10 +40,12 @@ EMBED_HELP = """Embed texts: one vector for each, in the order of the texts.
 json   one TEXT: an array of numbers; otherwise an array of such arrays
 jsonl  an array of numbers on each line
 csv    numbers separated by commas on each line, no heading
-npy    a NumPy file, float32 (n_texts, n_embd); not to a terminal
+npy    a NumPy file, (n_texts, n_columns) of the precision's type; not to a terminal
 
-Numbers have the digits that a float32 needs. Output begins before the input ends, in blocks of
-512 texts, and memory stays bounded. A TEXT that begins with a dash goes behind a `--`."""
+Numbers have the digits that their type needs; of binary and ubinary, each holds eight components.
+Output begins before the input ends, in blocks of up to 512 texts, and memory stays bounded. What
+--overflow truncate cuts is told on standard error. A TEXT that begins with a dash goes behind a
+`--`."""
 
 FileOption = Annotated[
     Path | None,
@@ -59,42 +76,41 @@ def embed_command(
         ),
     ] = None,
     skip_blank: SkipBlankOption = False,
+    kind: KindOption = None,
+    prompt: PromptOption = None,
+    prompt_name: PromptNameOption = None,
+    overflow: OverflowOption = OverflowChoice.ERROR,
+    truncate_side: TruncateSideOption = SideChoice.RIGHT,
+    max_tokens: MaxTokensOption = None,
+    dimensions: DimensionsOption = None,
+    force_dimensions: ForceDimensionsOption = False,
+    normalization: NormalizationOption = None,
+    precision: PrecisionOption = PrecisionChoice.FLOAT32,
+    calibration: CalibrationOption = None,
+    cache: CacheOption = None,
 ) -> None:
     """Embed texts: one vector for each, in the order of the texts."""
     settings = settings_of(ctx)
     check_destination(output, output_format)
+    options: VectorOptions = {
+        **input_options(kind, prompt, prompt_name, overflow, truncate_side, max_tokens),
+        **output_options(normalization, precision, calibration),
+        "dimensions": dimensions,
+        "force_dimensions": force_dimensions,
+    }
+    is_single = text is not None and len(text) == 1
     with (
         open_texts(text, file, skip_blank=skip_blank) as texts,
-        loaded(settings, model) as (engine, info),
-        open_output(output) as out,
+        loaded(settings, model, cache=cache) as (engine, info),
     ):
-        is_single = text is not None and len(text) == 1
-        with embedded(engine, info.name, texts, show_bar=_bar_has_room(output)) as vectors:
-            write_vectors(out, vectors, output_format, n_embd=info.n_embd, flat=is_single)
-
-
-@contextmanager
-def embedded(
-    engine: EmbeddingEngine, model: str, texts: Texts, *, show_bar: bool = False
-) -> Iterator[Iterator[FloatArray]]:
-    """Give the vectors of the texts; complaints name the texts as the user counts them."""
-    from tqdm import tqdm  # noqa: PLC0415
-
-    vectors = engine.embed_stream(model, texts)
-    bar = tqdm(
-        vectors,
-        total=texts.total,
-        unit=" texts",
-        disable=not show_bar,
-        delay=1.0,
-        leave=False,
-    )
-    try:
-        # closed at once: an iterator left standing holds the model, and the engine waits for it
-        with closing(vectors), bar:
-            yield iter(bar)
-    except InvalidInputError as exc:
-        raise texts.explained(exc) from exc
+        options = fitted(options, info)
+        # of no text: refuses what does not fit the model, and knows the type and the columns
+        none_yet = engine.embed_batch(info.name, [], **options)
+        with (
+            open_output(output) as out,
+            embedded(engine, info.name, texts, options, show_bar=_bar_has_room(output)) as vectors,
+        ):
+            write_vectors(out, vectors, output_format, none_yet=none_yet, flat=is_single)
 
 
 def _bar_has_room(output: Path | None) -> bool:

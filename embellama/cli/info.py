@@ -14,7 +14,7 @@ from embellama.cli.tables import in_units, show_fields, tensor_summary
 from embellama.errors import DownloadError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from embellama.gguf import GGUFMetadata
     from embellama.hub.catalog import CatalogEntry
@@ -34,8 +34,8 @@ def info_command(
     """Describe a model without loading it.
 
     Nothing is fetched: of a model that is not stored, the catalogue's row is shown. With --load
-    it is fetched and loaded, and what was decided about it is shown: limit, pooling, device,
-    memory.
+    it is fetched and loaded, and what was decided about it is shown: its fingerprint, limit,
+    pooling, prompts, device, memory.
     """
     settings = settings_of(ctx)
     if load:
@@ -139,11 +139,15 @@ def _of_entry(entry: CatalogEntry) -> Fields:
         ("vectors", f"{entry.n_embd} dimensions, {entry.pooling_type} pooling"),
         ("text limit", f"{entry.n_ctx} tokens{_recommended(entry.n_ctx_recommended)}"),
         ("shorter vectors", dims or None),
-        *((f"prompt {name}", repr(text)) for name, text in entry.prompts.items() if text),
+        *_of_prompts(entry.prompts),
         ("model card", entry.source),
         ("checked", entry.checked or "no; the row was compared with no other source"),
         ("note", entry.note or None),
     ]
+
+
+def _of_prompts(prompts: Mapping[str, str]) -> Fields:
+    return [(f"prompt {name}", repr(text)) for name, text in prompts.items() if text]
 
 
 def _recommended(n_ctx: int | None) -> str:
@@ -161,6 +165,7 @@ def _of_loaded(info: ModelInfo) -> Fields:
     phases = ", ".join(f"{name} {s * 1e3:.0f}" for name, s in info.load_s.items())
     return [
         ("name", info.name),
+        ("fingerprint", info.fingerprint),
         ("file", info.path),
         ("size", in_units(info.size_bytes)),
         ("architecture", info.architecture),
@@ -170,6 +175,8 @@ def _of_loaded(info: ModelInfo) -> Fields:
         ("layers", f"{info.n_layer}, {info.n_head} heads"),
         ("pooling", f"{info.pooling_type} (from: {info.pooling_source})"),
         ("normalization", info.normalization),
+        ("shorter vectors", ", ".join(map(str, info.matryoshka_dims)) or None),
+        *_of_prompts(info.prompts),
         ("vocabulary", f"{info.vocab_kind}, {info.n_vocab} tokens"),
         ("special tokens", f"{info.n_special_tokens} around each text"),
         ("licence", info.license),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from embellama.errors import EmbellamaError
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.resolve import ResolvedModel
 from embellama.model_info import ModelInfo
+from embellama.rerank import RerankResult
 from embellama.types import FloatArray
 
 NORM_TOLERANCE = 1e-5
@@ -74,8 +75,14 @@ def _check_loaded(
     yield ok(f"loads in {info.load_s['total'] * 1e3:.0f} ms on {where_it_runs(info)}")
     ids = engine.tokenize(info.name, TEXTS[0]).tolist()
     yield from check_special_tokens(ids, metadata, last_pooling=info.pooling_type == "last")
-    singles = np.stack([engine.embed(info.name, text) for text in TEXTS])
-    batch = engine.embed_batch(info.name, TEXTS)
+    if info.pooling_type == "rank":
+        yield check_ranking(engine.rerank(info.name, TEXTS[0], TEXTS[1:], overflow="truncate"))
+        return
+    if info.pooling_type == "none":
+        yield note("vectors: one a token, not one a text; `pooling_type` is none")
+        return
+    singles = np.stack([engine.embed(info.name, text, prompt="") for text in TEXTS])
+    batch = engine.embed_batch(info.name, TEXTS, prompt="")
     yield from check_vectors(
         singles, batch, file_type=info.file_type, normalized=info.normalization == "l2"
     )
@@ -140,13 +147,20 @@ def check_vectors(
     yield verdict(f"sense: two sentences of one meaning {same:.2f}, of two meanings {other:.2f}")
 
 
+def check_ranking(results: Sequence[RerankResult]) -> Finding:
+    """Check how a cross-encoder orders the other `TEXTS` for the first of them."""
+    scores = ", ".join(f"{result.score:.2f}" for result in results)
+    verdict = ok if results[0].index == 0 else failure
+    return verdict(f"sense: scores {scores}; first comes {results[0].document!r}")
+
+
 def _measured(engine: EmbeddingEngine, info: ModelInfo, budget_s: float = 1.0) -> Finding:
     """Time single texts and a batch, each for about a second at most."""
     engine.warmup_model(info.name)
-    single_s = min(_seconds(lambda: engine.embed(info.name, TEXTS[0])) for _ in range(5))
+    single_s = min(_seconds(lambda: engine.embed(info.name, TEXTS[0], prompt="")) for _ in range(5))
     n_texts = max(len(TEXTS), min(256, int(budget_s / single_s)))
     texts = [f"{TEXTS[n % 4]} {n}" for n in range(n_texts)]
-    batch_s = _seconds(lambda: engine.embed_batch(info.name, texts))
+    batch_s = _seconds(lambda: engine.embed_batch(info.name, texts, prompt=""))
     return ok(
         f"speed: one short text in {single_s * 1e3:.1f} ms, {n_texts} in a batch at "
         f"{n_texts / batch_s:,.0f} texts/s"

@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embellama.cli.settings import is_terminal
 from embellama.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from embellama.types import FloatArray
+    from numpy.typing import NDArray
 
-Vectors = Iterable["FloatArray"]
+Vectors = Iterable["NDArray[Any]"]
 
 
 class VectorFormat(StrEnum):
@@ -95,19 +95,19 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
 
 
 def write_vectors(
-    out: BinaryIO, vectors: Vectors, kind: VectorFormat, *, n_embd: int, flat: bool
+    out: BinaryIO, vectors: Vectors, kind: VectorFormat, *, none_yet: NDArray[Any], flat: bool
 ) -> None:
     """Write the vectors as they come.
 
     Args:
         out: Where to.
-        vectors: float32 (n_embd,) each.
+        vectors: (n_columns,) each, all of one type.
         kind: The format.
-        n_embd: Components of a vector, for a file that has none.
+        none_yet: (0, n_columns) of that type, for a file that has none.
         flat: Write the only vector in json as one array, not as a list of one.
     """
     if kind is VectorFormat.NPY:
-        _write_npy(out, vectors, n_embd)
+        _write_npy(out, vectors, none_yet)
     elif kind is VectorFormat.JSON and not flat:
         _write_json(out, vectors)
     else:
@@ -116,8 +116,8 @@ def write_vectors(
             out.write(f"{open_}{_numbers(vector)}{close}\n".encode())
 
 
-def _numbers(vector: FloatArray) -> str:
-    """Write each component in the fewest digits that give back the same float32."""
+def _numbers(vector: NDArray[Any]) -> str:
+    """Write each component in the fewest digits that give back the same number of its type."""
     return ",".join(map(str, vector))
 
 
@@ -129,19 +129,21 @@ def _write_json(out: BinaryIO, vectors: Vectors) -> None:
     out.write(b"[]\n" if before == "[\n" else b"\n]\n")
 
 
-def _write_npy(out: BinaryIO, vectors: Vectors, n_embd: int) -> None:
+def _write_npy(out: BinaryIO, vectors: Vectors, none_yet: NDArray[Any]) -> None:
     """Write an array of as many rows as there turn out to be, without holding them in memory.
 
     The header says how many, so the rows wait in a temporary file.
     """
     from numpy.lib.format import write_array_header_1_0  # noqa: PLC0415
 
+    in_file = none_yet.dtype.newbyteorder("<")
     with tempfile.TemporaryFile() as rows:
         n_texts = 0
         for vector in vectors:
-            rows.write(vector.astype("<f4", copy=False).tobytes())
+            rows.write(vector.astype(in_file, copy=False).tobytes())
             n_texts += 1
-        header = {"descr": "<f4", "fortran_order": False, "shape": (n_texts, n_embd)}
+        shape = (n_texts, none_yet.shape[1])
+        header = {"descr": in_file.str, "fortran_order": False, "shape": shape}
         write_array_header_1_0(out, header)
         rows.seek(0)
         shutil.copyfileobj(rows, out, 1 << 20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,12 +82,23 @@ def resolve(settings: Settings, model: str, *, offline: bool = False) -> Resolve
 
 
 @contextmanager
-def loaded(settings: Settings, model: str) -> Iterator[tuple[EmbeddingEngine, ModelInfo]]:
-    """Give an engine with the model loaded, and close it at the end."""
+def loaded(
+    settings: Settings, model: str, *, cache: Path | None = None
+) -> Iterator[tuple[EmbeddingEngine, ModelInfo]]:
+    """Give an engine with the model loaded, and close it at the end.
+
+    Args:
+        settings: The global options.
+        model: What to load.
+        cache: A file where vectors are kept.
+    """
+    from embellama.cache import EmbeddingCache  # noqa: PLC0415
     from embellama.engine import EmbeddingEngine  # noqa: PLC0415
 
     config = settings.model_config(model)
-    with EmbeddingEngine(settings.engine_config()) as engine:
+    with ExitStack() as stack:
+        vectors = None if cache is None else stack.enter_context(EmbeddingCache.on_disk(cache))
+        engine = stack.enter_context(EmbeddingEngine(settings.engine_config(), cache=vectors))
         info = engine.load_model(
             config.model_path or model,
             config=config,

@@ -22,7 +22,8 @@ _BLOCK = 512
 _REMEMBERED = 8 * _BLOCK
 """An engine reads two blocks ahead; older lines are of no use."""
 
-_NAMED = 10
+NAMED = 10
+"""Texts that a message spells out."""
 
 
 class Texts:
@@ -33,7 +34,7 @@ class Texts:
     ) -> None:
         self.total = total
         self._numbered = numbered
-        self._kind = kind
+        self.kind = kind
         self._recent: deque[tuple[int, str]] = deque(maxlen=_REMEMBERED)
         self._n_given = 0
 
@@ -43,31 +44,50 @@ class Texts:
             self._n_given += 1
             yield text
 
+    def all(self) -> list[str]:
+        """Read every text to the end, and remember them all."""
+        self._recent = deque(self._recent)
+        return list(self)
+
     def numbered(self, index: int) -> tuple[int, str]:
         """Return the user's number, from 1, and the text at an index, one of the latest."""
         return self._recent[index - (self._n_given - len(self._recent))]
 
-    def explained(self, exc: InvalidInputError) -> InvalidInputError:
-        """Say an engine's complaint with the user's numbers instead of indices."""
+    def named(self, indices: Sequence[int]) -> str:
+        """Name some of the latest texts as the user counts them."""
+        return f"{self.kind} {listed([self.numbered(index)[0] for index in indices])}"
+
+    def explained(self, exc: InvalidInputError, *, first: int = 0) -> InvalidInputError:
+        """Say an engine's complaint with the user's numbers instead of indices.
+
+        Args:
+            exc: The complaint.
+            first: The index of the first text that the engine was given then.
+        """
         if not exc.indices:
             return exc
-        numbers = [self.numbered(index)[0] for index in exc.indices]
+        numbers = [self.numbered(first + index)[0] for index in exc.indices]
         if isinstance(exc, InputTooLongError):
             lengths = zip(numbers, exc.n_tokens, strict=True)
-            named = _listed([f"{number} ({n} tokens)" for number, n in lengths])
-            why = f"over the model's limit of {exc.limit} tokens, special tokens included; split it"
+            named = listed([f"{number} ({n} tokens)" for number, n in lengths])
+            why = (
+                f"over the limit of {exc.limit} tokens, special tokens included; split it, or say "
+                "with --overflow what to do"
+            )
         elif isinstance(exc, EmptyInputError):
-            named = _listed(numbers)
+            named = listed(numbers)
             why = "nothing to embed: blank, or only characters that the model drops"
         else:
-            named = _listed(numbers)
+            named = listed(numbers)
             why = "blank, over the model's limit, or not valid Unicode"
-        return InvalidInputError(f"{self._kind} {named}: {why}", indices=exc.indices)
+        return InvalidInputError(f"{self.kind} {named}: {why}", indices=exc.indices)
 
 
-def _listed(items: Sequence[object]) -> str:
-    more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-    return ", ".join(map(str, items[:_NAMED])) + more
+def listed(items: Sequence[object], total: int | None = None) -> str:
+    """Write the first of some items, and how many more there are, of which some may be lost."""
+    n_more = (len(items) if total is None else total) - NAMED
+    more = f" and {n_more} more" if n_more > 0 else ""
+    return ", ".join(map(str, items[:NAMED])) + more
 
 
 @contextmanager
@@ -182,5 +202,5 @@ def _decoded(raw: bytes, number: int) -> str:
 
 def _blank_error(kind: str, numbers: Sequence[int]) -> EmptyInputError:
     return EmptyInputError(
-        f"{kind} {_listed(numbers)}: blank, nothing to embed; --skip-blank leaves such lines out"
+        f"{kind} {listed(numbers)}: blank, nothing to embed; --skip-blank leaves such lines out"
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from embellama.hub.catalog import find
 from tests.conftest import model_file
+from tests.tiny_cross_encoder import write_cross_encoder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -18,6 +20,11 @@ SHOWN = {
     "stream_file": r"README\.md: How do I install it\?\n(?:0\.\d\d  .+\n){3}",
     "threads": r"320 texts, one by one, from 16 threads .*\n.* to one batch: \d\.\de-0[4-9] ",
     "two_models": r"small +Q8_0 +25\.3 MB\nloaded: full, small\nafter unloading one: full\n",
+    "model_comparison": r"minilm:Q8_0 +25\.3 MB .*\n.*\(Spearman\): 0\.99\d\d\n.*: (9\d|100)\.\d%",
+    "rerank": r"(  cosine 0\.\d\d  .+\n){5}(\d\. score 0\.\d\d  .+\n){3}$",
+    "caching": r", 0 of 300 from .*\n.*\nsecond .*, 300 of 300 from .*\n.*\n.* last bit: True\n$",
+    "long_documents": r"error +982 tokens, the limit is 512\n(truncate  470 of 982 tokens .*\n){2}"
+    r"window +3 windows, nothing dropped.*\n(chunk .*alone 0\.\d\d, in its context 0\.\d\d\n){3}$",
 }
 
 
@@ -26,12 +33,19 @@ def test_every_example_is_run():
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_example(name):
+def test_example(name, tmp_path):
     for file_type in ("F16", "Q8_0"):
         model_file(file_type)
+    arguments = [write_cross_encoder(tmp_path / "judge.gguf")] if name == "rerank" else []
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py")],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"},
+        [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, arguments)],
+        # one thread a pass: two on a busy machine mostly wait for each other
+        env={
+            **os.environ,
+            "EMBELLAMA_N_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUTF8": "1",
+        },
         capture_output=True,
         encoding="utf-8",
         timeout=100,
@@ -40,3 +54,16 @@ def test_example(name):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert re.search(SHOWN[name], done.stdout), done.stdout
+
+
+def test_the_rerank_example_says_where_to_get_a_model():
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "rerank.py")],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    (name,) = re.findall(r"examples/rerank\.py (\S+)", done.stderr)
+    assert find(name).pooling_type == "rank"

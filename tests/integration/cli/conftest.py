@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from embellama.cli import main
+from tests.tiny_cross_encoder import write_cross_encoder
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,24 @@ def start(command):
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+@pytest.fixture
+def prompted(minilm_path, tmp_path, monkeypatch) -> str:
+    """Give the name of MiniLM with prompts, from a configuration file."""
+    file = tmp_path / "embellama.toml"
+    file.write_text(
+        f"[[models]]\nmodel_name = 'prompted'\nmodel_path = '{minilm_path}'\n"
+        "[models.prompts]\nquery = 'query: '\ndocument = 'passage: '\n"
+    )
+    monkeypatch.setenv("EMBELLAMA_CONFIG", str(file))
+    return "prompted"
+
+
+@pytest.fixture(scope="session")
+def cross_encoder(tmp_path_factory) -> Path:
+    """A cross-encoder of a few hundred kilobytes with random weights, limit 48 tokens."""
+    return write_cross_encoder(tmp_path_factory.mktemp("rerank") / "cross-encoder.gguf")
 
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals and pipes")

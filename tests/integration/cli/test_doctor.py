@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import pytest
@@ -23,6 +24,19 @@ def test_a_sound_model_passes_every_check(run, minilm_path):
     assert "special tokens: bos … sep around each text" in checked
     assert "384 dimensions, length 1.000000" in checked
     assert "texts/s" in checked
+
+
+def test_a_model_with_prompts_is_examined_without_a_warning(run, prompted):
+    outcome = run("doctor", prompted)
+    assert "FAIL" not in levels(outcome.out.partition("\nmodel ")[2])
+    assert outcome.err == ""
+
+
+def test_a_cross_encoder_is_asked_to_order_texts(run, cross_encoder):
+    checked = run("doctor", cross_encoder).out.partition("\nmodel ")[2]
+    assert "pooling: rank, in the file" in checked
+    # random weights order at random: whether it is a failure is checked elsewhere
+    assert re.search(r"sense: scores (0\.\d\d, ){4}0\.\d\d; first comes '", checked)
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing"])

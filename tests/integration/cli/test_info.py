@@ -42,6 +42,22 @@ def test_a_loaded_model_says_what_was_decided(run, minilm_path):
     assert "total" in shown["load time"]
     values = json.loads(run("info", minilm_path, "--load", "--json").out)
     assert values["context_bytes"] > 0
+    assert shown["fingerprint"] == values["fingerprint"]
+    assert len(values["fingerprint"]) == 32
+
+
+def test_a_loaded_model_shows_its_prompts(run, prompted):
+    outcome = run("info", prompted, "--load")
+    shown = fields(outcome.out)
+    assert (shown["prompt query"], shown["prompt document"]) == ("'query: '", "'passage: '")
+    assert outcome.err == ""
+    values = json.loads(run("info", prompted, "--load", "--json").out)
+    assert values["prompts"] == {"query": "query: ", "document": "passage: "}
+
+
+def test_a_cross_encoder_is_described_too(run, cross_encoder):
+    shown = fields(run("info", cross_encoder, "--load").out)
+    assert shown["pooling"] == "rank (from: file)"
 
 
 def test_a_model_that_is_not_stored_is_described_by_the_catalogue(run, empty_cache):

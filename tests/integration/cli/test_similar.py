@@ -67,3 +67,41 @@ def test_bad_input_exits_with_2(run, minilm_path, query, stdin, words):
 
 def test_top_of_none_is_wrong_usage(run, minilm_path):
     assert run("similar", minilm_path, "x", "--top", "0").status == 2
+
+
+def score_of(run, model, query, line, *options):
+    outcome = run("similar", model, query, "--format", "json", *options, stdin=line.encode())
+    assert (outcome.status, outcome.err) == (0, "")
+    return json.loads(outcome.out)[0]["score"]
+
+
+def test_prompts_go_by_role_unless_one_is_chosen(run, prompted, minilm_path):
+    given = (run, prompted, "a cat", "a dog\n")
+    by_role = score_of(run, minilm_path, "query: a cat", "passage: a dog\n")
+    assert score_of(*given) == by_role
+    for_both = score_of(run, minilm_path, "query: a cat", "query: a dog\n")
+    assert score_of(*given, "--kind", "query") == for_both
+    assert score_of(*given, "--prompt-name", "query") == for_both
+    assert score_of(*given, "--prompt", "") == score_of(run, minilm_path, "a cat", "a dog\n")
+    assert len({by_role, for_both, score_of(*given, "--prompt", "")}) == 3
+
+
+def test_what_is_cut_is_told_of_either_side(run, minilm_path):
+    long = "word " * 600
+    outcome = run("similar", minilm_path, long, "--overflow", "truncate", stdin=long.encode())
+    assert outcome.status == 0
+    assert outcome.out.startswith(" 1.0000  1  word")
+    assert outcome.err == (
+        "embellama: warning: QUERY cut, 90 tokens dropped\n"
+        "embellama: warning: 1 of 1 texts cut, 90 tokens dropped: line 1\n"
+    )
+
+
+def test_shorter_vectors_and_a_cache(run, minilm_path, tmp_path):
+    options = ("--dimensions", "64", "--force-dimensions", "--cache", tmp_path / "vectors.db")
+    first = score_of(run, minilm_path, "a cat", "a kitten\n", *options)
+    assert score_of(run, minilm_path, "a cat", "a kitten\n", *options) == first
+    # a cache holds whole vectors: another length comes from the same ones
+    whole = score_of(run, minilm_path, "a cat", "a kitten\n", *options[3:])
+    assert whole == pytest.approx(score_of(run, minilm_path, "a cat", "a kitten\n"), abs=1e-3)
+    assert whole != first

@@ -7,7 +7,8 @@ import pytest
 from embellama import __version__
 
 COMMANDS = (
-    "embed", "similar", "models", "pull", "cache", "info", "convert", "quantize", "doctor"
+    "embed", "similar", "rerank", "models", "pull", "cache", "info", "convert", "quantize",
+    "doctor",
 )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def test_help_does_without_the_native_library():
         "import sys\n"
         "from embellama.cli import main\n"
         "main(['embed', '--help'])\n"
-        "print([m for m in ('llama_cpp', 'safetensors', 'torch', 'tqdm.auto') if m in sys.modules])"
+        "print([m for m in ('llama_cpp', 'numpy', 'safetensors', 'tqdm.auto') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

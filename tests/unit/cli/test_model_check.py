@@ -7,6 +7,7 @@ import pytest
 from embellama.cli.model_check import (
     TEXTS,
     check_file,
+    check_ranking,
     check_special_tokens,
     check_speed,
     check_vectors,
@@ -14,6 +15,7 @@ from embellama.cli.model_check import (
 from embellama.gguf import read_metadata
 from embellama.hub.catalog import find
 from embellama.hub.resolve import ResolvedModel
+from embellama.rerank import RerankResult
 from tests.tiny_gguf import write_gguf
 
 
@@ -122,3 +124,14 @@ def test_a_file_outside_the_catalogue_is_told_to_quantize(tmp_path):
 def test_a_gpu_needs_no_hint_about_the_cpu(tmp_path):
     info = SimpleNamespace(n_layers_offloaded=7, file_type="F32")
     assert not list(check_speed(ResolvedModel(tmp_path, "mine"), info, {}))
+
+
+@pytest.mark.parametrize(("order", "level"), [([0, 1, 2], "ok"), ([1, 0, 2], "FAIL")])
+def test_a_cross_encoder_should_put_the_same_meaning_first(order, level):
+    results = [
+        RerankResult(index=index, score=0.9 - place / 4, document=TEXTS[1 + index], n_tokens=5)
+        for place, index in enumerate(order)
+    ]
+    finding = check_ranking(results)
+    assert finding.level == level
+    assert "scores 0.90, 0.65, 0.40" in finding.text

@@ -14,9 +14,9 @@ AWKWARD = np.array(
 )
 
 
-def written(vectors, kind, *, flat=False, n_embd=4):
+def written(vectors, kind, *, flat=False):
     out = io.BytesIO()
-    write_vectors(out, iter(vectors), VectorFormat(kind), n_embd=n_embd, flat=flat)
+    write_vectors(out, iter(vectors), VectorFormat(kind), none_yet=vectors[:0], flat=flat)
     return out.getvalue()
 
 
@@ -53,6 +53,30 @@ def test_npy_is_a_matrix_of_float32(n_texts):
     assert array.dtype == np.float32
     assert np.array_equal(array, AWKWARD[:n_texts])
     assert array.shape == (n_texts, 4)
+
+
+CODES = [
+    np.array([[-128, 0, 127], [1, 2, 3]], dtype=np.int8),
+    np.array([[0, 128, 255], [1, 2, 3]], dtype=np.uint8),
+    np.array([[0.1, -65504, 6e-8], [1, 2, 3]], dtype=np.float16),
+]
+
+
+@pytest.mark.parametrize("rows", CODES, ids=lambda rows: rows.dtype.name)
+def test_other_types_come_back_from_every_format(rows):
+    array = np.load(io.BytesIO(written(rows, "npy")), allow_pickle=False)
+    assert array.dtype == rows.dtype
+    assert np.load(io.BytesIO(written(rows[:0], "npy"))).dtype == rows.dtype
+    as_json = json.loads(written(rows, "json"))
+    lines = [json.loads(line) for line in written(rows, "jsonl").splitlines()]
+    table = [line.split(b",") for line in written(rows, "csv").splitlines()]
+    for read in (array, np.array(as_json), np.array(lines), np.array(table, dtype=np.float64)):
+        assert np.array_equal(read.astype(rows.dtype), rows)
+
+
+def test_integers_are_written_as_integers():
+    assert written(CODES[0], "csv") == b"-128,0,127\n1,2,3\n"
+    assert all(isinstance(number, int) for number in json.loads(written(CODES[1], "json"))[0])
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path):

@@ -4,7 +4,7 @@ import sys
 import pytest
 import typer
 
-from embellama.cli.texts import Texts, numbered_lines, open_texts
+from embellama.cli.texts import Texts, listed, numbered_lines, open_texts
 from embellama.errors import EmptyInputError, InputTooLongError, InvalidInputError
 
 
@@ -76,9 +76,25 @@ def test_a_text_is_found_by_its_index_among_the_latest():
 def test_a_complaint_about_length_uses_the_users_numbers():
     exc = InputTooLongError("engine's", indices=[0, 2], n_tokens=[600, 700], limit=512)
     message = str(given(3).explained(exc))
-    assert message.startswith(
-        "line 10 (600 tokens), 30 (700 tokens): over the model's limit of 512"
-    )
+    assert message.startswith("line 10 (600 tokens), 30 (700 tokens): over the limit of 512 tokens")
+
+
+def test_a_complaint_about_a_later_block_counts_from_its_first_text():
+    exc = EmptyInputError("engine's", indices=[1])
+    assert str(given(600).explained(exc, first=512)).startswith("line 5140: nothing to embed")
+
+
+def test_all_texts_at_once_are_all_remembered():
+    texts = Texts([(i, f"t{i}") for i in range(1, 10_001)], kind="line", total=None)
+    assert len(texts.all()) == 10_000
+    assert texts.numbered(0) == (1, "t1")
+    assert texts.named([0, 9_999]) == "line 1, 10000"
+
+
+def test_a_list_says_how_many_more_there_are():
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+    assert listed(range(10), 500) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 490 more"
 
 
 def test_a_complaint_about_emptiness_uses_the_users_numbers():
