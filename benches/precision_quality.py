@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from benches.machine import describe_machine
 from embellama import EmbeddingEngine
-from embellama.precision import PRECISIONS, dequantize, quantize, shorten
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
+from embellama.precision.codes import PRECISIONS, dequantize, quantize, shorten
 from embellama.types import FloatArray, Precision
 
 Floats = NDArray[np.float64]

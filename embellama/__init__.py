@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     )
     from embellama.gguf import GGUFMetadata, read_metadata
     from embellama.model_info import ModelInfo
-    from embellama.precision_calibration import Calibration
+    from embellama.precision import Calibration
     from embellama.presets.engine_config import EngineConfig
-    from embellama.rerank import RerankResult
+    from embellama.rerank.scoring import RerankResult
     from embellama.results import EmbeddingResult, TextReport, TokenEmbeddings
     from embellama.statistics import StatisticsSnapshot
 
@@ -90,7 +90,7 @@ __all__ = [
 
 _HOMES = {
     "CacheStats": "cache",
-    "Calibration": "precision_calibration",
+    "Calibration": "precision",
     "Chunk": "chunks",
     "EmbeddedChunk": "chunks",
     "EmbeddingCache": "cache",
@@ -100,7 +100,7 @@ _HOMES = {
     "GGUFMetadata": "gguf",
     "ModelConfig": "config",
     "ModelInfo": "model_info",
-    "RerankResult": "rerank",
+    "RerankResult": "rerank.scoring",
     "StatisticsSnapshot": "statistics",
     "TextReport": "results",
     "TokenEmbeddings": "results",

@@ -16,7 +16,7 @@ from embellama.inputs import encode_suspects
 from embellama.loading import LoadedModel
 from embellama.lookup import CacheAccess, CachedCall
 from embellama.pipeline import Meter, Pipeline, Stopwatch, Window
-from embellama.precision import quantize, shorten
+from embellama.precision.codes import quantize, shorten
 from embellama.request import EmbedRequest
 from embellama.results import TextReport
 from embellama.tokenization import map_inputs

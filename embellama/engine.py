@@ -14,9 +14,9 @@ from embellama.errors import ConfigurationError
 from embellama.host import DEFAULT_MODEL
 from embellama.inputs import check_inputs, check_text, check_texts
 from embellama.model_info import ModelInfo
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
 from embellama.request import EmbedOptions
-from embellama.rerank import RerankResult, check_top_n, rank, score_pairs
+from embellama.rerank.scoring import RerankResult, check_top_n, rank, score_pairs
 from embellama.results import TokenEmbeddings
 from embellama.text_verbs import Input, OnProgress, TextVerbs
 from embellama.tokens import embed_late, embed_tokens

@@ -10,7 +10,6 @@ from typing import Any
 
 from embellama._parallel import available_cores
 from embellama.config import ModelConfig
-from embellama.cross_encoder import CrossEncoder, cross_encoder_for
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.catalog import CatalogEntry
@@ -20,6 +19,7 @@ from embellama.logs import log
 from embellama.model_info import ModelInfo
 from embellama.pooling import PoolingDecision, decide_pooling
 from embellama.request import EmbedOptions, EmbedRequest
+from embellama.rerank.cross_encoder import CrossEncoder, cross_encoder_for
 from embellama.scheduler import Scheduler
 from embellama.statistics import ModelStatistics
 from embellama.tokenization import Tokenizer

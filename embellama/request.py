@@ -10,7 +10,7 @@ from embellama.encoding import InputEncoder
 from embellama.errors import ConfigurationError
 from embellama.identity import digest_parts
 from embellama.model_info import ModelInfo
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
 from embellama.tokenization import Tokenizer
 from embellama.types import Kind, Normalization, Overflow, Precision, TruncateSide
 

@@ -19,7 +19,7 @@ from embellama.host import ModelHost
 from embellama.inputs import check_input, check_inputs, check_not_one_text
 from embellama.loading import LoadedModel
 from embellama.lookup import CacheAccess
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
 from embellama.progress import reporting
 from embellama.request import (
     EmbedOptions,

@@ -18,7 +18,7 @@ from embellama.errors import EmbellamaError
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.resolve import ResolvedModel
 from embellama.model_info import ModelInfo
-from embellama.rerank import RerankResult
+from embellama.rerank.scoring import RerankResult
 from embellama.types import FloatArray
 
 NORM_TOLERANCE = 1e-5

@@ -12,7 +12,7 @@ from embellama.cli.errors import say
 
 if TYPE_CHECKING:
     from embellama.model_info import ModelInfo
-    from embellama.precision_calibration import Calibration
+    from embellama.precision.calibration import Calibration
     from embellama.types import Kind, Normalization, Overflow, Precision, TruncateSide
 
 
@@ -174,7 +174,7 @@ def output_options(
         typer.BadParameter: A calibration is missing, or means nothing.
         ConfigurationError: The calibration cannot be read.
     """
-    from embellama.precision_calibration import Calibration  # noqa: PLC0415
+    from embellama.precision.calibration import Calibration  # noqa: PLC0415
 
     takes_ranges = precision in (PrecisionChoice.INT8, PrecisionChoice.UINT8)
     if takes_ranges != (calibration is not None):

@@ -12,8 +12,8 @@ from embellama import (
     ModelConfig,
 )
 from embellama.embedding import BATCH_TOLERANCE
-from embellama.precision import quantize, shorten
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
+from embellama.precision.codes import quantize, shorten
 from embellama.types import CachedVector
 from tests.conftest import QUIET
 from tests.recording import RecordingBackend, in_threads, recording_engine, tiny_texts

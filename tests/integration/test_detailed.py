@@ -15,8 +15,8 @@ from embellama import (
     InvalidInputTypeError,
     ModelConfig,
 )
-from embellama.precision import quantize, shorten
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
+from embellama.precision.codes import quantize, shorten
 from tests.recording import recording_engine
 from tests.reference_texts import SENTENCES
 from tests.tiny_cross_encoder import DOCUMENTS, QUERY, write_cross_encoder

@@ -21,7 +21,7 @@ from embellama import (
 )
 from embellama._llama.model import LlamaBackend
 from embellama.gguf import read_metadata
-from embellama.pairs import pair_template
+from embellama.rerank.pairs import pair_template
 from embellama.tokenization import Tokenizer
 from embellama.types import ContextOptions, MicroBatch
 from tests.tiny_cross_encoder import (

@@ -13,7 +13,7 @@ from embellama.embedding import BATCH_TOLERANCE
 from embellama.errors import ConfigurationError
 from embellama.gguf import read_metadata
 from embellama.identity import digest_parts, model_fingerprint
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
 from embellama.request import EmbedOptions, resolve_request
 from embellama.testing import FakeVocabulary
 from embellama.tokenization import Tokenizer

@@ -6,7 +6,7 @@ import pytest
 from embellama import EmbeddingEngine, ModelConfig
 from embellama.errors import ConfigurationError
 from embellama.gguf import read_metadata
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
 from embellama.request import (
     EmbedOptions,
     check_choices,

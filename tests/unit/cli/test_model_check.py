@@ -15,7 +15,7 @@ from embellama.cli.model_check import (
 from embellama.gguf import read_metadata
 from embellama.hub.catalog import find
 from embellama.hub.resolve import ResolvedModel
-from embellama.rerank import RerankResult
+from embellama.rerank.scoring import RerankResult
 from tests.tiny_gguf import write_gguf
 
 

@@ -16,7 +16,7 @@ from embellama.cli.vector_options import (
     output_options,
 )
 from embellama.errors import ConfigurationError
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
 from embellama.request import EmbedOptions
 from embellama.types import Kind, Overflow, Precision, TruncateSide
 

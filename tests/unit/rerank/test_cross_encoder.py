@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embellama.cross_encoder import CrossEncoder, cross_encoder_for
 from embellama.errors import ConfigurationError
 from embellama.gguf import read_metadata
+from embellama.rerank.cross_encoder import CrossEncoder, cross_encoder_for
 from embellama.testing import FakeVocabulary
 from embellama.tokenization import Tokenizer
 from tests.tiny_cross_encoder import write_cross_encoder, write_yes_no_reranker

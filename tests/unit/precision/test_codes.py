@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from embellama.errors import InvalidInputError, InvalidInputTypeError
-from embellama.precision import PRECISIONS, dequantize, quantize, shorten
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
+from embellama.precision.codes import PRECISIONS, dequantize, quantize, shorten
 
-REFERENCE = Path(__file__).parents[1] / "data" / "precision_reference.npz"
+REFERENCE = Path(__file__).parents[2] / "data" / "precision_reference.npz"
 N_CALIBRATION = 100
 ODD = 61
 

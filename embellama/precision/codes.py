@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embellama.errors import InvalidInputError, InvalidInputTypeError
 from embellama.pooling import normalize
-from embellama.precision_calibration import Calibration
+from embellama.precision.calibration import Calibration
 from embellama.types import FloatArray, Normalization, Precision
 
 FloatRows: TypeAlias = NDArray[np.floating[Any]]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embellama.cross_encoder import CrossEncoder
 from embellama.errors import (
     BatchError,
     ConfigurationError,
@@ -19,8 +18,9 @@ from embellama.errors import (
 from embellama.inputs import is_blank
 from embellama.loading import LoadedModel
 from embellama.logs import log
-from embellama.pairs import BoundTemplate, EncodedPair
 from embellama.pooling import rows_with_bad_values
+from embellama.rerank.cross_encoder import CrossEncoder
+from embellama.rerank.pairs import BoundTemplate, EncodedPair
 from embellama.tokenization import map_inputs
 from embellama.types import FloatArray, Overflow
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from embellama.errors import ConfigurationError
 from embellama.gguf import GGUFMetadata
-from embellama.pairs import ControlTokens, PairTemplate, pair_template
+from embellama.rerank.pairs import ControlTokens, PairTemplate, pair_template
 from embellama.tokenization import Tokenizer
 from embellama.types import FloatArray
 

@@ -11,7 +11,7 @@ from embellama._llama.model import LlamaBackend
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, GGUFFormatError, InvalidInputError
 from embellama.gguf import read_metadata
-from embellama.pairs import pair_template
+from embellama.rerank.pairs import pair_template
 from embellama.tokenization import Tokenizer
 from tests.tiny_cross_encoder import (
     WORDS,

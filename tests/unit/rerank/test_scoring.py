@@ -9,7 +9,6 @@ from structlog.testing import capture_logs
 
 from embellama._llama.model import LlamaBackend
 from embellama.config import ModelConfig
-from embellama.cross_encoder import CrossEncoder, cross_encoder_for
 from embellama.errors import (
     BatchError,
     ConfigurationError,
@@ -20,7 +19,8 @@ from embellama.errors import (
     InvalidInputError,
 )
 from embellama.gguf import read_metadata
-from embellama.rerank import PairScores, rank, score_pairs
+from embellama.rerank.cross_encoder import CrossEncoder, cross_encoder_for
+from embellama.rerank.scoring import PairScores, rank, score_pairs
 from embellama.scheduler import Scheduler
 from embellama.testing import FakeModel
 from embellama.tokenization import Tokenizer

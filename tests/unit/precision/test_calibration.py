@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from embellama.errors import ConfigurationError, InvalidInputError
-from embellama.precision_calibration import MAX_FILE_BYTES, Calibration
+from embellama.precision.calibration import MAX_FILE_BYTES, Calibration
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Pairs of texts, scored by a cross-encoder."""
