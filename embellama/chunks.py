@@ -34,7 +34,7 @@ class Chunk:
     page: int | None = None
     section: str | None = None
     created_at: datetime | None = None
-    properties: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

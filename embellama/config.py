@@ -170,6 +170,8 @@ class ModelConfig(_LayeredConfig):
             ``"max_abs"`` its largest component to 32760; ``"none"`` leaves it.
         prompts: What to put before a text, by role (``"query"``, ``"document"``) or any other
             name. They add to the catalogue's and replace those of the same name.
+        matryoshka_dims: Shorter lengths the model was trained for, where the catalogue does not
+            say it.
     """
 
     environment_variables = {
@@ -195,6 +197,7 @@ class ModelConfig(_LayeredConfig):
     pooling_type: PoolingType | None = None
     normalization: Literal["l2", "none", "max_abs"] | Annotated[int, Field(ge=1, le=MAX_P)] = "l2"
     prompts: Mapping[Annotated[str, Field(min_length=1)], str] | None = None
+    matryoshka_dims: tuple[Annotated[int, Field(ge=1)], ...] | None = None
 
     @classmethod
     def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -186,7 +186,8 @@ class _Call:
             n_truncated=sum(report.truncated for report in reports),
             n_dropped_tokens=sum(report.n_dropped for report in reports),
         )
-        self.model.statistics.record_tokenization(self.meter.tokenize_s)
+        if self.meter.n_computed_tokens:
+            self.model.statistics.record_tokenization(self.meter.tokenize_s)
         out = self.out if len(self.unique) == len(self.items) else self.out[self.inverse]
         return Embedded(out, reports, self.meter)
 

@@ -66,8 +66,9 @@ class InputEncoder:
         if room < 1:
             raise ConfigurationError(
                 f"a limit of {self.limit} tokens leaves no room for text beside "
-                f"{self.tokenizer.n_special} special tokens and {used} of the prompt; "
-                f"raise max_tokens to more than {self.tokenizer.n_special + used}"
+                f"{self.tokenizer.n_special} special tokens and {used} of the prompt; shorten the "
+                f"prompt, or raise max_tokens, and with it n_ctx if the model has the positions, "
+                f"to more than {self.tokenizer.n_special + used}"
             )
         if self.overflow == "window" and not 0 <= self.window_overlap < room:
             raise ConfigurationError(

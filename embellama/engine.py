@@ -73,7 +73,9 @@ class EmbeddingEngine(TextVerbs):
         prompt: str | None = None,
         prompt_name: str | None = None,
         overflow: Overflow = "error",
+        max_tokens: int | None = None,
         dimensions: int | None = None,
+        force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
         progress: OnProgress = False,
@@ -83,11 +85,13 @@ class EmbeddingEngine(TextVerbs):
         Args:
             model: A loaded model's name; None means the only or the default one.
             chunks: The pieces.
-            kind: Their role; ``"document"`` unless anything is said about prompts.
+            kind: Their role; ``"document"`` where the model has prompts and nothing is chosen.
             prompt: As in `embed`.
             prompt_name: As in `embed`.
             overflow: As in `embed`.
+            max_tokens: As in `embed`.
             dimensions: As in `embed`.
+            force_dimensions: As in `embed`.
             precision: As in `embed`.
             calibration: As in `embed`.
             progress: As in `embed_batch`.
@@ -100,7 +104,7 @@ class EmbeddingEngine(TextVerbs):
         """
         pieces = check_chunks(chunks)
         if kind is None and prompt is None and prompt_name is None:
-            kind = "document"
+            kind = "document" if self.get_model_info(model).prompts else None
         done = self.embed_detailed(
             model,
             [chunk.text for chunk in pieces],
@@ -108,7 +112,9 @@ class EmbeddingEngine(TextVerbs):
             prompt=prompt,
             prompt_name=prompt_name,
             overflow=overflow,
+            max_tokens=max_tokens,
             dimensions=dimensions,
+            force_dimensions=force_dimensions,
             precision=precision,
             calibration=calibration,
             progress=progress,
@@ -179,6 +185,9 @@ class EmbeddingEngine(TextVerbs):
         prompt_name: str | None = None,
         normalization: Normalization | None = None,
         dimensions: int | None = None,
+        force_dimensions: bool = False,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
     ) -> NDArray[Any]:
         """Embed the chunks of one text in one pass, so that each vector knows its context.
 
@@ -193,6 +202,9 @@ class EmbeddingEngine(TextVerbs):
             prompt_name: Which of the model's prompts to put before it.
             normalization: Other than the model's configuration says.
             dimensions: As in `embed`.
+            force_dimensions: As in `embed`.
+            precision: As in `embed`.
+            calibration: As in `embed`.
 
         Returns:
             float32 (n_chunks, n_embd). A text in one chunk gets the vector that `embed` gives it.
@@ -207,12 +219,15 @@ class EmbeddingEngine(TextVerbs):
             prompt_name=prompt_name,
             normalization=normalization,
             dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            precision=precision,
+            calibration=calibration,
         )
         with self._use(model) as loaded:
             request = self._requested(loaded, options)
             pieces = check_texts(chunks)
             if not pieces:
-                return np.empty((0, request.dimensions), dtype=np.float32)
+                return finished(np.empty((0, loaded.facts.n_embd), dtype=np.float32), request)
             return finished(embed_late(loaded, pieces, request), request)
 
     def rerank(
@@ -237,7 +252,8 @@ class EmbeddingEngine(TextVerbs):
                 (``"truncate"``).
 
         Returns:
-            The best first; documents of equal score in the order given.
+            The best first by the model's logits, also where normalised scores are equal;
+            documents of equal logits in the order given.
 
         Raises:
             ConfigurationError: The model is no cross-encoder.

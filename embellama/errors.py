@@ -161,9 +161,21 @@ class InputTooLongError(InvalidInputError):
 
 
 class EmbeddingGenerationError(EmbellamaError):
-    """Inference failed although the input was sound."""
+    """Inference failed although the input was sound.
+
+    Attributes:
+        model: The name of the model; None where it is not about one.
+        indices: Positions of the texts in the call; empty where it is not about texts.
+    """
 
     code = "embedding_generation"
+
+    def __init__(
+        self, message: str, *, model: str | None = None, indices: Sequence[int] = ()
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.indices = tuple(indices)
 
 
 class DecodeError(EmbeddingGenerationError):

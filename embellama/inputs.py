@@ -63,6 +63,8 @@ def check_inputs(items: object, *, n_vocab: int, first_index: int = 0) -> Sequen
         EmptyInputError: An input has no ids.
     """
     check_not_one_text(items)
+    if isinstance(items, np.ndarray):
+        items = list(items)
     if isinstance(items, list | tuple) and any(_is_ids(item) for item in items):
         return [
             _checked_ids(item, first_index + index, n_vocab) if _is_ids(item) else item
@@ -84,7 +86,7 @@ def _all_of_type(items: Sequence[Any], first_index: int) -> Sequence[Any]:
     if wrong:
         named = [f"{index} is {_described(items[index - first_index])}" for index in wrong]
         raise InvalidInputTypeError(
-            f"inputs have to be str or sequences of token ids: {_listed(named)}", indices=wrong
+            f"inputs have to be str or sequences of token ids: {listed(named)}", indices=wrong
         )
     return items
 
@@ -139,7 +141,7 @@ def check_texts(texts: object, *, first_index: int = 0) -> Sequence[str]:
     if wrong:
         named = [f"{first_index + index} is {_described(items[index])}" for index in wrong]
         raise InvalidInputTypeError(
-            f"texts have to be str: {_listed(named)}",
+            f"texts have to be str: {listed(named)}",
             indices=[first_index + index for index in wrong],
         )
     return items
@@ -174,9 +176,10 @@ def _described(value: object) -> str:
     return f"{'None' if value is None else type(value).__name__}{hint}"
 
 
-def _listed(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[int | str]) -> str:
+    """Spell out the first of what a message is about, and count the others."""
     more = f" and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
-    return ", ".join(parts[:_NAMED]) + more
+    return ", ".join(map(str, parts[:_NAMED])) + more
 
 
 @dataclass
@@ -194,18 +197,18 @@ class _Faults:
         messages = []
         if self.empty:
             messages.append(
-                f"nothing to embed in text {_listed([str(i) for i in self.empty])}: empty, blank, "
+                f"nothing to embed in text {listed(self.empty)}: empty, blank, "
                 "or only characters that the model drops; leave them out"
             )
         if self.too_long:
             named = [f"{index} ({count} tokens)" for index, count in self.too_long.items()]
             messages.append(
                 f"over the limit of {limit} tokens (special tokens included): text "
-                f"{_listed(named)}; split them, or choose overflow='truncate' or 'window'"
+                f"{listed(named)}; split them, or choose overflow='truncate' or 'window'"
             )
         if self.unreadable:
             named = [f"{index} ({why})" for index, why in self.unreadable.items()]
-            messages.append(f"cannot be tokenized: text {_listed(named)}")
+            messages.append(f"cannot be tokenized: text {listed(named)}")
         if not messages:
             return
         message = "; ".join(messages)

@@ -144,6 +144,7 @@ def open_model(
     before = _states(resolved)
     metadata = read_metadata(resolved.path)
     pooling = _pooling_for(metadata, resolved, config)
+    config = _with_exact_scores(config, metadata, pooling)
     n_ctx, limit_warnings = _text_limit(metadata, config)
     clock.mark("metadata")
     with ThreadPoolExecutor(1, thread_name_prefix="embellama-digest") as reader:
@@ -151,7 +152,12 @@ def open_model(
         model = backend.load(metadata, config, pooling.pooling_type)
     clock.mark("weights")
     try:
-        fingerprint = model_fingerprint(metadata, content.result(), pooling.pooling_type)
+        fingerprint = model_fingerprint(
+            metadata,
+            content.result(),
+            pooling.pooling_type,
+            fused_attention=config.flash_attn is not False,
+        )
         if _states(resolved) != before:
             # the weights in memory may not be those that were digested
             raise ModelLoadError(
@@ -198,6 +204,23 @@ def open_model(
         log.warning("embellama.model.doubted", model=name, warning=warning)
     log.info("embellama.model.loaded", model=name, load_s=info.load_s["total"])
     return loaded
+
+
+_EXACT_SCORES_TO = 1024
+"""Positions up to which a cross-encoder's attention is exact: beyond, it takes too much memory."""
+
+
+def _with_exact_scores(
+    config: ModelConfig, metadata: GGUFMetadata, pooling: PoolingDecision
+) -> ModelConfig:
+    """Leave fused attention out where its rounding shows: in a score that is not normalised.
+
+    The logits of the tests' cross-encoders are 3e-4 off with it, and 3e-5 without.
+    """
+    scores_pairs = pooling.pooling_type == "rank" and metadata.n_ctx_train <= _EXACT_SCORES_TO
+    if scores_pairs and config.flash_attn == "auto":
+        return config.model_copy(update={"flash_attn": False})
+    return config
 
 
 def _states(resolved: ResolvedModel) -> list[str]:
@@ -288,7 +311,7 @@ def _facts_of_the_row(entry: CatalogEntry | None, config: ModelConfig) -> dict[s
     return {
         "n_ctx_recommended": entry.n_ctx_recommended if entry else None,
         "prompts": {**(entry.prompts if entry else {}), **(config.prompts or {})},
-        "matryoshka_dims": entry.matryoshka_dims if entry else (),
+        "matryoshka_dims": config.matryoshka_dims or (entry.matryoshka_dims if entry else ()),
         "license": entry.license if entry else None,
     }
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from embellama.cache.flight import Claim, FlightCall, Flights
 from embellama.cache.key import cache_keys
 from embellama.encoding import TextOrIds
@@ -47,13 +49,17 @@ class CacheAccess:
         )
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, CachedVector]:
-        """Return what is known; a vector of another width is not taken for one."""
+        """Return what is known; what cannot be this model's vector is not taken for one."""
         values = zip(keys, self._cache.get_many(keys), strict=True)
-        return {
-            key: value
-            for key, value in values
-            if value is not None and value.vector.shape == (self._n_embd,)
-        }
+        return {key: value for key, value in values if value is not None and self._fits(value)}
+
+    def _fits(self, value: CachedVector) -> bool:
+        vector = value.vector
+        return (
+            vector.shape == (self._n_embd,)
+            and vector.dtype == np.float32
+            and bool(np.isfinite(vector).all())
+        )
 
     def keep(self, items: Sequence[tuple[bytes, CachedVector]]) -> None:
         """Put what was computed into the cache."""

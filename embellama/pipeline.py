@@ -10,6 +10,7 @@ import numpy as np
 
 from embellama.encoding import Encoding
 from embellama.errors import BatchError, EmbeddingGenerationError
+from embellama.inputs import listed
 from embellama.loading import LoadedModel
 from embellama.pooling import merge_windows, normalize, rows_with_bad_values
 from embellama.scheduler import PendingRows
@@ -158,10 +159,17 @@ class Pipeline:
         bad = {owners[row] for row in rows_with_bad_values(rows)}
         if bad:
             named = sorted(place for index in bad for place in self.places(index))
-            raise EmbeddingGenerationError(
-                f"model {self.model.facts.name!r} gave NaN or infinity for text {named[:10]}, on a "
-                "fresh context too; the file may be damaged: check it with `embellama doctor`"
-            )
+            raise bad_values(self.model.facts.name, named)
+
+
+def bad_values(model: str, indices: Sequence[int]) -> EmbeddingGenerationError:
+    """Say for which texts a model gave NaN or infinity."""
+    return EmbeddingGenerationError(
+        f"model {model!r} gave NaN or infinity for text {listed(indices)}, also alone and on a "
+        "fresh context; the file may be damaged: check it with `embellama doctor`",
+        model=model,
+        indices=indices,
+    )
 
 
 class Stopwatch:

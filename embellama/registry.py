@@ -280,6 +280,9 @@ class ModelRegistry(Generic[M]):
             self._wait(
                 lambda: all(entry.n_leases <= entry.n_suspended for entry in entries), timeout_s
             )
+            n_running = sum(entry.n_leases - entry.n_suspended for entry in entries)
+        if n_running:
+            log.warning("embellama.engine.outlived", n_calls=n_running, timeout_s=timeout_s)
 
 
 def _unknown(name: str, loaded: list[str]) -> str:

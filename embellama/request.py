@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeGuard, get_args
 
+import numpy as np
+
 from embellama.config import MAX_P
 from embellama.encoding import InputEncoder
 from embellama.errors import ConfigurationError
@@ -16,6 +18,10 @@ from embellama.types import Kind, Normalization, Overflow, Precision, TruncateSi
 
 DEFAULT_OVERLAP = 0.1
 """Part of a window that the next one repeats, unless told otherwise."""
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,15 @@ class EmbedOptions:
     precision: Precision = "float32"
     calibration: Calibration | None = None
 
+    def __post_init__(self) -> None:
+        """Take numpy's whole numbers for Python's, and nothing else that merely equals one."""
+        for name in ("max_tokens", "window_overlap", "dimensions"):
+            value = getattr(self, name)
+            if isinstance(value, np.integer):
+                object.__setattr__(self, name, int(value))
+            elif value is not None and not _is_count(value):
+                raise ConfigurationError(f"{name} = {value!r}; it has to be a whole number")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest:
@@ -63,6 +78,7 @@ class EmbedRequest:
         precision: The type of the components.
         calibration: Ranges of the components, for ``"int8"`` and ``"uint8"``.
         prompt_is_missing: The model has prompts and the call chose none.
+        prompt_is_unknown: The call chose a role, and nobody said what this model's prompts are.
     """
 
     encoder: InputEncoder
@@ -71,6 +87,7 @@ class EmbedRequest:
     precision: Precision
     calibration: Calibration | None
     prompt_is_missing: bool
+    prompt_is_unknown: bool
 
     @property
     def cache_policy(self) -> str:
@@ -121,6 +138,7 @@ def resolve_request(info: ModelInfo, tokenizer: Tokenizer, options: EmbedOptions
         precision=options.precision,
         calibration=_calibration(info, options),
         prompt_is_missing=any(info.prompts.values()) and all(part is None for part in chosen),
+        prompt_is_unknown=options.kind is not None and not info.prompts,
     )
 
 
@@ -152,6 +170,15 @@ def missing_prompt(info: ModelInfo) -> str:
     return (
         f"model {info.name!r} was trained with prompts ({prompts}) and this call chose none; pass "
         "kind='query' or kind='document', or prompt='' to say that none is wanted"
+    )
+
+
+def unknown_prompt(info: ModelInfo) -> str:
+    """Say that a role puts nothing in front, because nobody said what belongs there."""
+    return (
+        f"no prompts are known for model {info.name!r}, so its role puts nothing in front of a "
+        "text; if its card names prompts, give them as ModelConfig(prompts={'query': …, "
+        "'document': …}), and empty ones if it names none"
     )
 
 
@@ -209,14 +236,10 @@ def _prompt(info: ModelInfo, options: EmbedOptions) -> str:
     return info.prompts[options.prompt_name]
 
 
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _limit(info: ModelInfo, max_tokens: int | None) -> int:
     if max_tokens is None:
         return info.n_ctx
-    if not _is_count(max_tokens) or not 1 <= max_tokens <= info.n_ctx:
+    if not 1 <= max_tokens <= info.n_ctx:
         raise ConfigurationError(
             f"max_tokens = {max_tokens!r}; it has to be 1 to {info.n_ctx}, the limit of model "
             f"{info.name!r}"
@@ -227,8 +250,6 @@ def _limit(info: ModelInfo, max_tokens: int | None) -> int:
 def _with_overlap(encoder: InputEncoder, overlap: int | None) -> InputEncoder:
     if overlap is None:
         overlap = int(DEFAULT_OVERLAP * max(encoder.room, 0))
-    if not _is_count(overlap):
-        raise ConfigurationError(f"window_overlap = {overlap!r}; it has to be a number of tokens")
     return InputEncoder(
         encoder.tokenizer,
         prompt=encoder.prompt,
@@ -253,7 +274,7 @@ def _normalization(info: ModelInfo, wanted: Normalization | None) -> Normalizati
 def _dimensions(info: ModelInfo, wanted: int | None, *, force: bool) -> int:
     if wanted is None:
         return info.n_embd
-    if not _is_count(wanted) or not 1 <= wanted <= info.n_embd:
+    if not 1 <= wanted <= info.n_embd:
         raise ConfigurationError(
             f"dimensions = {wanted!r}; model {info.name!r} has vectors of 1 to {info.n_embd}"
         )

@@ -78,7 +78,8 @@ class EmbeddingResult:
         model: The name of the model.
         model_fingerprint: What made the vectors; see `ModelInfo.fingerprint`.
         fingerprint: The same with prompt, overflow policy, normalisation, dimensions and
-            precision. Vectors of different fingerprints should not be compared.
+            precision: vectors of one fingerprint were made in one way. A query's and a document's
+            differ in their prompt, and are meant to be compared.
         usage: How much it was.
         timings: How long it took.
     """

@@ -28,6 +28,7 @@ from embellama.request import (
     check_makes_vectors,
     missing_prompt,
     resolve_request,
+    unknown_prompt,
 )
 from embellama.results import EmbeddingResult, Timings, Usage
 from embellama.streaming import embed_iterable
@@ -141,7 +142,9 @@ class TextVerbs(ModelHost):
         text: str,
         *,
         overflow: Overflow = "error",
+        max_tokens: int | None = None,
         dimensions: int | None = None,
+        force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
     ) -> NDArray[Any]:
@@ -151,7 +154,9 @@ class TextVerbs(ModelHost):
             text,
             kind="query",
             overflow=overflow,
+            max_tokens=max_tokens,
             dimensions=dimensions,
+            force_dimensions=force_dimensions,
             precision=precision,
             calibration=calibration,
         )
@@ -161,22 +166,26 @@ class TextVerbs(ModelHost):
         model: str | None,
         texts: Sequence[str],
         *,
+        progress: OnProgress = False,
         overflow: Overflow = "error",
+        max_tokens: int | None = None,
         dimensions: int | None = None,
+        force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
-        progress: OnProgress = False,
     ) -> NDArray[Any]:
         """Embed what is searched in: `embed_batch` with ``kind="document"``."""
         return self.embed_batch(
             model,
             texts,
+            progress=progress,
             kind="document",
             overflow=overflow,
+            max_tokens=max_tokens,
             dimensions=dimensions,
+            force_dimensions=force_dimensions,
             precision=precision,
             calibration=calibration,
-            progress=progress,
         )
 
     def embed_batch(
@@ -338,10 +347,17 @@ class TextVerbs(ModelHost):
         """Check options against the model; warn once where its prompts are left out."""
         check_makes_vectors(loaded.facts, pooled=pooled)
         request = _resolved(loaded, options)
-        if request.prompt_is_missing and not loaded.warned_of_prompts:
+        doubtful = request.prompt_is_missing or request.prompt_is_unknown
+        if doubtful and not loaded.warned_of_prompts:
             loaded.warned_of_prompts = True
-            warnings.warn(missing_prompt(loaded.facts), EmbellamaWarning, stacklevel=_stacklevel())
+            say = missing_prompt if request.prompt_is_missing else unknown_prompt
+            warnings.warn(say(loaded.facts), EmbellamaWarning, stacklevel=_stacklevel())
         return request
+
+    @property
+    def cache(self) -> VectorCache | None:
+        """Where vectors are kept and looked up."""
+        return self._cache
 
     def _access(self, loaded: LoadedModel, request: EmbedRequest) -> CacheAccess | None:
         if self._cache is None:

@@ -10,13 +10,13 @@ from embellama.encoding import Encoding, InputEncoder, TextOrIds
 from embellama.errors import (
     BatchError,
     ConfigurationError,
-    EmbeddingGenerationError,
     EmptyInputError,
     InputTooLongError,
     InvalidInputError,
 )
 from embellama.inputs import encode_suspects, is_blank
 from embellama.loading import LoadedModel
+from embellama.pipeline import bad_values
 from embellama.pooling import normalize, pool_token_rows, rows_with_bad_values
 from embellama.request import EmbedRequest
 from embellama.results import TokenEmbeddings
@@ -69,10 +69,7 @@ def _token_rows(model: LoadedModel, sequences: Sequence[IntArray]) -> list[Float
         raise
     bad = [index for index, part in enumerate(rows) if rows_with_bad_values(part)]
     if bad:
-        raise EmbeddingGenerationError(
-            f"model {model.facts.name!r} gave NaN or infinity for tokens of text {bad[:10]}, on a "
-            "fresh context too; the file may be damaged: check it with `embellama doctor`"
-        )
+        raise bad_values(model.facts.name, bad)
     return rows
 
 
@@ -131,8 +128,7 @@ def embed_late(model: LoadedModel, chunks: Sequence[str], request: EmbedRequest)
     if model.facts.pooling_type == "last":
         pooled = rows[offsets[1:] - 1]
     else:
-        kind = model.facts.pooling_type
-        pooled = pool_token_rows(rows, offsets, "mean" if kind == "none" else kind)
+        pooled = pool_token_rows(rows, offsets, model.facts.pooling_type)
     return normalize(pooled, request.normalization)
 
 

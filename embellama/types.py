@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -57,6 +58,17 @@ class MicroBatch:
         np.cumsum([len(ids) for ids in sequences], out=offsets[1:])
         types = np.concatenate(token_types) if token_types is not None else None
         return cls(np.concatenate(sequences), offsets, types)
+
+    def singles(self) -> list[MicroBatch]:
+        """Return each sequence in a micro-batch of its own."""
+        bounds = list(pairwise(self.offsets.tolist()))
+        types = self.token_types
+        return [
+            MicroBatch.pack(
+                [self.input_ids[start:stop]], None if types is None else [types[start:stop]]
+            )
+            for start, stop in bounds
+        ]
 
     @property
     def n_tokens(self) -> int:

@@ -66,6 +66,7 @@ class InferenceWorker:
         self._n_tokens_at_start = min(n_tokens_at_start, options.n_tokens)
         self._capacity = 0
         self._context: BackendContext | None = None
+        self._is_tainted = False
         self._on_context = on_context
         self._on_done = on_done
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -91,7 +92,7 @@ class InferenceWorker:
         start = time.perf_counter()
         job.queue_s = start - job.submitted_s
         try:
-            rows = self._run_twice_if_bad(job.batch)
+            rows = self._rows_of(job.batch)
             job.inference_s = time.perf_counter() - start
             self._on_done(job)
         except BaseException as exc:  # noqa: BLE001  # whatever it is, the caller is waiting for it
@@ -101,22 +102,28 @@ class InferenceWorker:
         else:
             job.rows.set_result(rows)
 
-    def _run_twice_if_bad(self, batch: MicroBatch) -> FloatArray:
-        """Compute a micro-batch; where NaN or infinity comes, once more on a fresh context.
-
-        What is still bad then is for the caller to refuse, who can name the text.
-        """
+    def _rows_of(self, batch: MicroBatch) -> FloatArray:
         rows = self._context_for(batch.n_tokens).run(batch)
         if not np.isfinite(rows).all():
             log.warning("embellama.microbatch.repeated", n_tokens=batch.n_tokens)
-            self._drop_context()
-            rows = self._context_for(batch.n_tokens).run(batch)
+            self._is_tainted = True
+            rows = np.concatenate([self._run_alone(single) for single in batch.singles()])
         if self._options.pooling_type in ROW_POOLINGS:
             return pool_token_rows(rows, batch.offsets, self._options.pooling_type)
         return rows
 
+    def _run_alone(self, batch: MicroBatch) -> FloatArray:
+        """Compute one sequence on a context that no NaN or infinity has been through.
+
+        One of them spreads to all that is packed with it, because 0 × NaN is NaN, also in an
+        attention mask. What is still bad alone is for the caller to refuse, who can name the text.
+        """
+        rows = self._context_for(batch.n_tokens).run(batch)
+        self._is_tainted = not np.isfinite(rows).all()
+        return rows
+
     def _context_for(self, n_tokens: int) -> BackendContext:
-        if self._context is None or n_tokens > self._capacity:
+        if self._context is None or n_tokens > self._capacity or self._is_tainted:
             self._drop_context()
             capacity = self._n_tokens_at_start
             while capacity < min(n_tokens, self._options.n_tokens):
@@ -124,6 +131,7 @@ class InferenceWorker:
             options = replace(self._options, n_tokens=capacity)
             self._context = self._model.create_context(options)
             self._capacity = capacity
+            self._is_tainted = False
             self._on_context(self._context)
         return self._context
 

@@ -74,12 +74,12 @@ class LlamaContext:
                 "lower n_ctx or max_batch_tokens"
             )
         sizes = lines.find(r"buffer size\s*=\s*([\d.]+) MiB")
-        buffers = int(sum(float(match[1]) for match in sizes) * 2**20)
+        self.buffers_bytes = int(sum(float(match[1]) for match in sizes) * 2**20)
         self._pooled = POOLING_CODES[pooling_type] != 0
         self._n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)))
         # llama.cpp keeps a score of every token of the vocabulary for each token it computes, also
         # where only vectors are wanted; the room for them grows with the largest micro-batch
-        self.size_bytes = buffers + 4 * self._n_vocab * self._n_tokens
+        self.size_bytes = self.buffers_bytes + 4 * self._n_vocab * self._n_tokens
         self._n_out = _n_out(model, pooling_type)
         self._memory = lib.llama_get_memory(self._handle)
         encoder = not self._memory or lib.llama_model_has_encoder(model)

@@ -29,6 +29,7 @@ from embellama.cli.vector_options import (
     SideChoice,
     TruncateSideOption,
     VectorOptions,
+    fitted,
     input_options,
 )
 from embellama.errors import InvalidInputError
@@ -94,13 +95,15 @@ def similar_command(
         "dimensions": dimensions,
         "force_dimensions": force_dimensions,
     }
-    has_roles = kind is None and prompt is None and prompt_name is None
-    of_query: VectorOptions = {**options, "kind": "query"} if has_roles else options
-    of_lines: VectorOptions = {**options, "kind": "document"} if has_roles else options
     with (
         open_texts(None, file, skip_blank=skip_blank) as texts,
         loaded(settings, model, cache=cache) as (engine, info),
     ):
+        options = fitted(options, info) if kind is not None else options
+        unsaid = kind is None and prompt is None and prompt_name is None
+        has_roles = unsaid and bool(info.prompts)
+        of_query: VectorOptions = {**options, "kind": "query"} if has_roles else options
+        of_lines: VectorOptions = {**options, "kind": "document"} if has_roles else options
         wanted = _query_vector(engine, info.name, query, of_query)
         with embedded(engine, info.name, texts, of_lines) as vectors:
             matches = heapq.nlargest(

@@ -211,7 +211,11 @@ def fitted(options: VectorOptions, info: ModelInfo) -> VectorOptions:
     calibration = options.get("calibration")
     if calibration is not None:
         calibration.check_fingerprint(info.fingerprint)
-    chosen = (options.get("kind"), options.get("prompt"), options.get("prompt_name"))
+    kind = options.get("kind")
+    if kind is not None and not info.prompts:
+        say(f"warning: no prompts are known for model {info.name!r}; --kind puts nothing in front")
+        return {**options, "kind": None}
+    chosen = (kind, options.get("prompt"), options.get("prompt_name"))
     if any(part is not None for part in chosen) or not any(info.prompts.values()):
         return options
     prompts = ", ".join(f"{name}: {text!r}" for name, text in info.prompts.items())

@@ -196,7 +196,8 @@ def _index(entries: Iterable[CatalogEntry], origin: str) -> Mapping[str, Catalog
     """Map all that finds a row, in lower case, to the row."""
     index: dict[str, CatalogEntry] = {}
     for entry in entries:
-        for key in {key.casefold() for key in (entry.name, *entry.aliases, entry.repository)}:
+        names = {entry.name, *entry.aliases, entry.repository, entry.gguf_repository or entry.name}
+        for key in {name.casefold() for name in names}:
             if key in index:
                 raise ConfigurationError(
                     f"{origin}: {key!r} finds both {index[key].name!r} and {entry.name!r}; "
@@ -222,7 +223,9 @@ def _installed_index() -> Mapping[str, CatalogEntry]:
 
 
 def find(name: str) -> CatalogEntry | None:
-    """Return the row of a name, an alias or a hub repository, in any case; None if there is none.
+    """Return the row of a name, an alias or one of its hub repositories; None if there is none.
+
+    Upper and lower case are one.
 
     Raises:
         ConfigurationError: The installed catalogue is malformed.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embellama.errors import DownloadError, ModelNotFoundError
 from embellama.gguf_header import printable
-from embellama.hub.catalog import CatalogEntry
+from embellama.hub.catalog import CatalogEntry, find
 from embellama.hub.download import (
     fetch_files,
     find_stored,
@@ -135,7 +135,8 @@ def _resolve_hub(job: Job, wanted: HubReference) -> ResolvedModel:
         return choose_file(names, wanted.file_type, where=wanted.repository)
 
     path = _hub_model(job, wanted.repository, wanted.revision, choose)
-    return ResolvedModel(path, plain_stem(path.name), None, wanted.file_type)
+    # a row of the catalogue knows the prompts of what its own repository publishes
+    return ResolvedModel(path, plain_stem(path.name), find(wanted.repository), wanted.file_type)
 
 
 def _hub_model(

@@ -53,7 +53,7 @@ def low_latency(*, n_cores: int | None = None, n_callers: int = 2) -> Choice:
         n_contexts=n_callers + 1,
         rationale=(
             f"{n_callers + 1} contexts: one for each of {n_callers} callers and one to spare, so "
-            "that a short text does not wait until a long one is done",
+            "that a short text is not kept by a long one that is being computed",
             f"{n_threads} threads a pass: {cores} cores shared by {n_callers} callers",
         ),
     )

@@ -63,7 +63,9 @@ class EngineConfig(config.EngineConfig):
         n_cores: int | None = None,
         n_callers: int = 2,
     ) -> Self:
-        """Choose settings for single texts: none waits for another that is being computed.
+        """Choose settings for single texts: one need not wait until a long one is computed.
+
+        What was queued before it still comes first.
 
         Args:
             model: Anything `EmbeddingEngine.load_model` takes.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embellama.errors import ConfigurationError
 from embellama.gguf import GGUFMetadata
@@ -24,7 +26,10 @@ _ONE_LAYER = frozenset({"jina-bert-v2"})
 
 _HAVE_POOLERS = frozenset({"bert", "jina-bert-v2"})
 
-_SMALLEST = np.finfo(np.float32).tiny
+_SMALLEST = 2.0**-149
+"""The least float32 above zero, for the logarithm of a probability that was rounded to zero."""
+
+Float64Array: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +47,32 @@ class CrossEncoder:
     gives_probabilities: bool
     warnings: tuple[str, ...]
 
-    def scores(self, rows: FloatArray, *, normalize: bool) -> FloatArray:
-        """Read one score from each row of outputs.
+    def logits(self, rows: FloatArray) -> Float64Array:
+        """Read one logit from each row of outputs.
 
         Args:
             rows: float32 (n_pairs, n_labels), as the model gives them.
-            normalize: As a probability, by the logistic function; otherwise as a logit.
 
         Returns:
-            float32 (n_pairs,); the higher, the more relevant.
+            float64 (n_pairs,); the higher, the more relevant.
         """
-        scores: FloatArray
+        exact = rows.astype(np.float64)
         if not self.gives_probabilities:
-            scores = _logistic(rows[:, 0]) if normalize else rows[:, 0].copy()
-        elif normalize:
-            scores = rows[:, 0].copy()
-        else:
-            yes, no = np.log(np.maximum(rows, _SMALLEST)).T
-            scores = yes - no
-        return scores
+            return exact[:, 0]
+        yes, no = np.log(np.maximum(exact, _SMALLEST)).T
+        # of both, as "yes" alone is 1.0 for every logit above 17
+        logits: Float64Array = yes - no
+        return logits
 
 
-def _logistic(logits: FloatArray) -> FloatArray:
+def logistic(logits: Float64Array) -> Float64Array:
+    """Turn logits into probabilities, float64 of the same shape.
+
+    Neighbouring float32 logits stay apart up to 22; from 37 on all are 1.0.
+    """
     # the smaller of the two exponentials, so that none overflows
     small = np.exp(-np.abs(logits))
-    scaled: FloatArray = np.where(logits >= 0, 1, small) / (1 + small)
+    scaled: Float64Array = np.where(logits >= 0, 1, small) / (1 + small)
     return scaled
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,17 +16,14 @@ from embellama.errors import (
     InputTooLongError,
     InvalidInputError,
 )
-from embellama.inputs import is_blank
+from embellama.inputs import is_blank, listed
 from embellama.loading import LoadedModel
 from embellama.logs import log
 from embellama.pooling import rows_with_bad_values
-from embellama.rerank.cross_encoder import CrossEncoder
+from embellama.rerank.cross_encoder import CrossEncoder, Float64Array, logistic
 from embellama.rerank.pairs import BoundTemplate, EncodedPair
 from embellama.tokenization import map_inputs
 from embellama.types import FloatArray, Overflow
-
-_NAMED = 10
-"""Documents spelled out in a message; the error's fields hold all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,8 @@ class RerankResult:
 
     Attributes:
         index: Its position among the documents given.
-        score: How relevant it is: from 0 to 1 if normalised, else the model's logit.
+        score: How relevant it is: from 0 to 1 if normalised, else the model's logit. The order is
+            that of the logits, also where probabilities are too near 0 or 1 to tell apart.
         document: Its text.
         n_tokens: Tokens of the pair before any cut.
         n_dropped: Tokens of the document that a cut took away.
@@ -52,12 +51,14 @@ class PairScores:
     """The scores of all documents, in the order given.
 
     Attributes:
-        scores: float32 (n_documents,).
+        logits: float64 (n_documents,), by which they are ordered.
+        scores: float64 (n_documents,), as asked for: probabilities, or the logits themselves.
         n_tokens: Tokens of each pair before any cut.
         n_dropped: Tokens that a cut took from each document.
     """
 
-    scores: FloatArray
+    logits: Float64Array
+    scores: Float64Array
     n_tokens: tuple[int, ...]
     n_dropped: tuple[int, ...]
 
@@ -65,13 +66,15 @@ class PairScores:
 def rank(
     scored: PairScores, documents: Sequence[str], *, top_n: int | None = None
 ) -> list[RerankResult]:
-    """Order documents by their scores, the best first; equal ones stay in the order given.
+    """Order documents by their logits, the best first; equal ones stay in the order given.
+
+    Not by probabilities, which are all 1.0 where a model is sure of every document.
 
     Raises:
         ConfigurationError: ``top_n`` is no whole number from 1.
     """
     check_top_n(top_n)
-    order = np.argsort(-scored.scores, kind="stable")[:top_n].tolist()
+    order = np.argsort(-scored.logits, kind="stable")[:top_n].tolist()
     return [
         RerankResult(
             index=index,
@@ -117,31 +120,43 @@ def score_pairs(
         n_jobs: Threads to tokenize on.
 
     Raises:
-        ConfigurationError: The model makes vectors, or ``overflow`` is no policy for pairs.
+        ConfigurationError: The model makes vectors, ``overflow`` is no policy for pairs, or
+            ``normalize`` is no bool.
         EmptyInputError, InputTooLongError: Naming every such document, or the query.
         InvalidInputError: A text cannot be tokenized.
         BatchError: Inference failed for some documents.
-        EmbeddingGenerationError: The model gave NaN or infinity.
+        EmbeddingGenerationError: The model gave NaN or infinity for documents, which it names.
     """
     encoder = _cross_encoder(model)
+    _check_options(overflow, normalize)
+    if not documents:
+        return PairScores(np.empty(0), np.empty(0), (), ())
+    limit = model.facts.n_ctx
+    began = time.perf_counter()
+    bound = _bind(encoder, query, limit)
+    pairs = _encode(bound, documents, limit if overflow == "truncate" else None, n_jobs)
+    model.statistics.record_tokenization(time.perf_counter() - began)
+    _check_lengths(pairs, limit, n_besides=bound.n_besides)
+    _note_cuts(model, pairs)
+    logits = encoder.logits(_infer(model, documents, pairs))
+    return PairScores(
+        logits=logits,
+        scores=logistic(logits) if normalize else logits,
+        n_tokens=tuple(pair.n_tokens for pair in pairs),
+        n_dropped=tuple(pair.n_dropped for pair in pairs),
+    )
+
+
+def _check_options(overflow: object, normalize: object) -> None:
     if overflow not in ("error", "truncate"):
         raise ConfigurationError(
             f"overflow = {overflow!r}; a document to rerank can be refused ('error') or cut "
             "('truncate')"
         )
-    if not documents:
-        return PairScores(np.empty(0, dtype=np.float32), (), ())
-    limit = model.facts.n_ctx
-    bound = _bind(encoder, query, limit)
-    pairs = _encode(bound, documents, limit if overflow == "truncate" else None, n_jobs)
-    _check_lengths(pairs, limit, n_besides=bound.n_besides)
-    _note_cuts(model, pairs)
-    rows = _infer(model, documents, pairs)
-    return PairScores(
-        scores=encoder.scores(rows, normalize=normalize),
-        n_tokens=tuple(pair.n_tokens for pair in pairs),
-        n_dropped=tuple(pair.n_dropped for pair in pairs),
-    )
+    if not isinstance(normalize, bool):
+        raise ConfigurationError(
+            f"normalize = {normalize!r}; give True for scores from 0 to 1, or False for logits"
+        )
 
 
 def _cross_encoder(model: LoadedModel) -> CrossEncoder:
@@ -192,11 +207,11 @@ def _encode(
         else:
             pairs.append(pair)
     if unreadable:
-        named = _listed([f"{index} ({why})" for index, why in unreadable.items()])
+        named = listed([f"{index} ({why})" for index, why in unreadable.items()])
         raise InvalidInputError(f"cannot be tokenized: document {named}", indices=list(unreadable))
     if empty:
         raise EmptyInputError(
-            f"nothing to judge in document {_listed(empty)}: empty, blank, or only characters that "
+            f"nothing to judge in document {listed(empty)}: empty, blank, or only characters that "
             "the model drops; leave them out",
             indices=empty,
         )
@@ -206,7 +221,7 @@ def _encode(
 def _check_lengths(pairs: Sequence[EncodedPair], limit: int, *, n_besides: int) -> None:
     too_long = {i: p.n_tokens for i, p in enumerate(pairs) if len(p.input_ids) > limit}
     if too_long:
-        named = _listed([f"{index} ({count} tokens)" for index, count in too_long.items()])
+        named = listed([f"{index} ({count} tokens)" for index, count in too_long.items()])
         raise InputTooLongError(
             f"over the limit of {limit} tokens together with the query ({n_besides} with special "
             f"tokens): document {named}; split them, or choose overflow='truncate'",
@@ -256,7 +271,7 @@ def _rows_of(
     except BatchError as exc:
         failed = sorted(index for position in exc.failed_indices for index in places[position])
         raise BatchError(
-            f"document {_listed(failed)} could not be scored: {exc.__cause__}",
+            f"document {listed(failed)} could not be scored: {exc.__cause__}",
             failed_indices=failed,
         ) from exc.__cause__
     except BaseException:
@@ -265,12 +280,10 @@ def _rows_of(
     bad = sorted(index for row in rows_with_bad_values(rows) for index in places[row])
     if bad:
         raise EmbeddingGenerationError(
-            f"model {model.facts.name!r} gave NaN or infinity for document {_listed(bad)}; "
-            "the file may be damaged: check it with `embellama doctor`"
+            f"model {model.facts.name!r} gave NaN or infinity for document {listed(bad)}, "
+            "also alone and on a fresh context; the file may be damaged: check it with "
+            "`embellama doctor`",
+            model=model.facts.name,
+            indices=bad,
         )
     return rows
-
-
-def _listed(parts: Sequence[int | str]) -> str:
-    more = f" and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
-    return ", ".join(map(str, parts[:_NAMED])) + more

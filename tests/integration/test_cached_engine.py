@@ -98,6 +98,7 @@ def test_a_hit_is_the_same_vector_and_account(cached, overflow):
     np.testing.assert_array_equal(stream, again.vectors)
 
 
+@pytest.mark.filterwarnings("ignore:no prompts are known")
 def test_every_verb_fills_and_uses_the_cache(recorded):
     engine, backend = recorded
     a, b, c, d = tiny_texts(4)

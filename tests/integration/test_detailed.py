@@ -138,6 +138,7 @@ def expected(rows, precision, calibration):
     return quantize(rows, precision, calibration if precision in ("int8", "uint8") else None)
 
 
+@pytest.mark.filterwarnings("ignore:no prompts are known")
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_precision_of_every_verb(engine, rows, calibration, precision):
     dtype, n_columns = PRECISIONS[precision]

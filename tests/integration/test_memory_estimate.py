@@ -82,7 +82,7 @@ def test_buffers_are_near_what_llama_cpp_allocates(model, flash_attn, tmp_path):
     loaded = LlamaBackend().load(metadata, config, metadata.pooling_type or "mean")
     try:
         context = loaded.create_context(ContextOptions(n_tokens=1024, n_sequences=1, n_threads=1))
-        allocated = context.size_bytes
+        allocated = context.buffers_bytes
         context.close()
     finally:
         loaded.close()

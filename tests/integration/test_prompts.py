@@ -298,6 +298,13 @@ def test_the_warning_names_the_catalogues_prompts(name, engine, load_row):
     assert repr(PUBLISHED[name].query) in str(caught[0].message)
 
 
+def test_a_role_of_a_model_without_known_prompts_is_warned_of_once(engine, path):
+    engine.load_model(path, name="m", config=ModelConfig(n_threads=1))
+    call = lambda engine: engine.embed_query("m", "a")  # noqa: E731
+    (warning,) = warnings_of(engine, call, call)
+    assert "no prompts are known for model 'm'" in str(warning)
+
+
 def test_each_model_has_a_warning_of_its_own(engine, path, tiny_path):
     load(engine, path, name="one", query="query: ")
     load(engine, tiny_path, name="two", query="a ")

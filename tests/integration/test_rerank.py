@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from embellama import (
     ConfigurationError,
     EmbeddingEngine,
+    EmbeddingGenerationError,
     EmptyInputError,
     InputTooLongError,
     InvalidInputTypeError,
@@ -29,6 +30,7 @@ from tests.tiny_cross_encoder import (
     DOCUMENTS,
     LONG_DOCUMENT,
     QUERY,
+    WORDS,
     bert_weights,
     write_cross_encoder,
     write_xlmr_cross_encoder,
@@ -37,7 +39,13 @@ from tests.tiny_cross_encoder import (
 )
 
 EXACT = ModelConfig(flash_attn=False, n_threads=1)
-"""Flash attention keeps keys and values as half floats, which is off by up to 0.003 here."""
+"""Says what the settings as they come mean for cross-encoders of so few positions."""
+
+FUSED = ModelConfig(flash_attn=True, n_threads=1)
+"""Keeps keys and values as half floats, which moves the logits here by 3e-4 at most."""
+
+TOLERANCE = 1e-4
+"""How near logits and scores have to be; 3e-5 was seen."""
 
 ALL = [*DOCUMENTS, LONG_DOCUMENT]
 
@@ -75,9 +83,9 @@ def logistic(logits):
 @pytest.mark.parametrize("model", ["bert", "xlmr"])
 def test_scores_are_those_of_transformers(engine, reference, model):
     raw = scores_of(engine, model, ALL, normalize=False, overflow="truncate")
-    np.testing.assert_allclose(raw, reference[f"{model}_logits"], atol=1e-4)
+    np.testing.assert_allclose(raw, reference[f"{model}_logits"], atol=TOLERANCE)
     scores = scores_of(engine, model, ALL, overflow="truncate")
-    np.testing.assert_allclose(scores, logistic(reference[f"{model}_logits"]), atol=1e-4)
+    np.testing.assert_allclose(scores, logistic(reference[f"{model}_logits"]), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("model", ["bert", "xlmr"])
@@ -119,12 +127,83 @@ def test_a_loud_feed_forward_part_shows_how_coarse_llama_cpps_gelu_is(folder, re
     np.testing.assert_allclose(raw, reference["bert_loud_logits"], atol=2e-3)
 
 
-def test_with_settings_as_they_come(folder, reference):
-    path = write_cross_encoder(folder / "default.gguf")
+WRITERS = {"bert": write_cross_encoder, "xlmr": write_xlmr_cross_encoder}
+
+
+@pytest.mark.parametrize("model", WRITERS)
+def test_with_settings_as_they_come(folder, reference, model):
+    logits = reference[f"{model}_logits"]
     with EmbeddingEngine() as engine:
-        engine.load_model(path, name="bert")
-        raw = scores_of(engine, "bert", ALL, normalize=False, overflow="truncate")
-    np.testing.assert_allclose(raw, reference["bert_logits"], atol=5e-3)
+        info = engine.load_model(WRITERS[model](folder / f"{model}-default.gguf"), name=model)
+        raw = scores_of(engine, model, ALL, normalize=False, overflow="truncate")
+        scores = scores_of(engine, model, ALL, overflow="truncate")
+        results = engine.rerank(model, QUERY, ALL, overflow="truncate")
+    assert info.config.flash_attn is False
+    np.testing.assert_allclose(raw, logits, atol=TOLERANCE)
+    np.testing.assert_allclose(scores, logistic(logits), atol=TOLERANCE)
+    assert [r.index for r in results] == np.argsort(-logits, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("model", WRITERS)
+def test_with_fused_attention(folder, reference, model):
+    with EmbeddingEngine() as engine:
+        path = WRITERS[model](folder / f"{model}-fused.gguf")
+        info = engine.load_model(path, name=model, config=FUSED)
+        raw = scores_of(engine, model, ALL, normalize=False, overflow="truncate")
+    assert info.config.flash_attn is True
+    np.testing.assert_allclose(raw, reference[f"{model}_logits"], atol=1e-3)
+
+
+@pytest.mark.parametrize(("n_ctx", "flash_attn"), [(1024, False), (1025, "auto")])
+def test_attention_is_exact_where_memory_allows(folder, n_ctx, flash_attn):
+    def change(writer):
+        writer.kv_data[0]["bert.context_length"].value = n_ctx
+
+    weights = bert_weights()
+    positions = "embeddings.position_embeddings.weight"
+    weights[positions] = np.resize(weights[positions], (n_ctx, weights[positions].shape[1]))
+    path = write_cross_encoder(folder / f"{n_ctx}.gguf", weights=weights, change=change)
+    with EmbeddingEngine() as engine:
+        assert engine.load_model(path, name="bert").config.flash_attn == flash_attn
+        (result,) = engine.rerank("bert", QUERY, [LONG_DOCUMENT * 20], overflow="truncate")
+    assert (result.n_tokens - result.n_dropped, 0 < result.score < 1) == (n_ctx, True)
+
+
+@pytest.mark.parametrize("bias", [20, 100, -40])
+def test_a_model_that_is_sure_of_everything_orders_all_the_same(folder, reference, bias):
+    """Its probabilities are all 1.0, or all 1e-17, in float32."""
+    weights = bert_weights()
+    weights["classifier.bias"] = weights["classifier.bias"] + np.float32(bias)
+    path = write_cross_encoder(folder / f"sure{bias}.gguf", weights=weights)
+    expected = np.argsort(-reference["bert_logits"][: len(DOCUMENTS)], kind="stable").tolist()
+    assert expected == [0, 5, 4, 2, 3, 1]
+    with EmbeddingEngine() as engine:
+        engine.load_model(path, name="sure")
+        for normalize in (True, False):
+            results = engine.rerank("sure", QUERY, DOCUMENTS, normalize=normalize)
+            assert [result.index for result in results] == expected
+            best = engine.rerank("sure", QUERY, DOCUMENTS, normalize=normalize, top_n=3)
+            assert best == results[:3]
+        scores = [result.score for result in engine.rerank("sure", QUERY, DOCUMENTS)]
+    assert all(type(score) is float and 0 <= score <= 1 for score in scores)
+    if bias < 37:  # beyond, they are 1.0 in float64 too
+        assert scores[0] == scores[1] > scores[2] > scores[3] > scores[4] > scores[5]
+
+
+def test_a_bad_word_is_blamed_on_its_documents_alone(folder):
+    weights = bert_weights()
+    weights["embeddings.word_embeddings.weight"][WORDS.index("china")] = np.nan
+    path = write_cross_encoder(folder / "nan.gguf", weights=weights)
+    with EmbeddingEngine() as engine:
+        engine.load_model(path, name="nan")
+        with pytest.raises(EmbeddingGenerationError, match="for document 2, also alone") as caught:
+            engine.rerank("nan", QUERY, DOCUMENTS)
+        assert (caught.value.model, caught.value.indices) == ("nan", (2,))
+        others = [text for text in DOCUMENTS if "china" not in text]
+        assert len(engine.rerank("nan", QUERY, others)) == 5
+        statistics = engine.stats()["nan"]
+    assert (statistics.n_errors, statistics.n_texts) == (1, 5)
+    assert statistics.tokenize_s.p50 > 0
 
 
 def test_a_file_without_its_pooler_warns(folder, reference):
@@ -187,6 +266,8 @@ def test_no_documents_and_wrong_ones(engine):
         engine.rerank("bert", QUERY, ALL)
     with pytest.raises(ConfigurationError, match="top_n = 0"):
         engine.rerank("bert", QUERY, ["a panda"], top_n=0)
+    with pytest.raises(ConfigurationError, match="normalize = 'no'"):
+        engine.rerank("bert", QUERY, ["a panda"], normalize="no")
 
 
 def test_a_cross_encoder_makes_no_vectors_and_an_embedder_no_scores(engine, tiny_path):

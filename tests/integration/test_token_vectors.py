@@ -145,9 +145,9 @@ def test_failures_of_token_vectors_are_named(recorded):
         return rows
 
     backend.after = spoil
-    with pytest.raises(EmbeddingGenerationError, match=r"tokens of text \[1\], on a fresh"):
+    with pytest.raises(EmbeddingGenerationError, match="infinity for text 0, 1, also alone"):
         engine.embed_tokens("m", ["a c a", "a c a"])
-    assert len(backend.contexts) == 2
+    assert len(backend.contexts) == 3  # one, a fresh one, and another after the first that is bad
     backend.after = lambda rows: rows
 
     def fail(batch):

@@ -97,7 +97,7 @@ def test_ids_before_which_a_prompt_is_wanted_are_refused(tokenizer):
 )
 def test_a_limit_without_room_is_refused(tokenizer, limit, prompt, least):
     encoder = InputEncoder(tokenizer, prompt=prompt, limit=limit)
-    with pytest.raises(ConfigurationError, match=f"raise max_tokens to more than {least}$"):
+    with pytest.raises(ConfigurationError, match=f"raise max_tokens.* to more than {least}$"):
         encoder.check()
     InputEncoder(tokenizer, prompt=prompt, limit=least + 1).check()
 

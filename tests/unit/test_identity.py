@@ -263,8 +263,16 @@ def test_how_the_model_is_run_is_no_part(engine, tiny_path):
             QUIET,
             ModelConfig(n_threads=2, n_contexts=3, n_ctx=7),
             ModelConfig(max_batch_tokens=3, max_batch_requests=1),
-            ModelConfig(use_mmap=False, flash_attn=False, use_gpu=False),
+            ModelConfig(use_mmap=False, flash_attn=True, use_gpu=False),
             ModelConfig(normalization="none", prompts={"query": "c "}),
         )
     }
     assert len(found) == 1
+
+
+def test_attention_that_may_be_fused_and_exact_attention_are_two(engine, tiny_path):
+    fused, exact = (
+        fingerprint_of(engine, tiny_path, ModelConfig(flash_attn=flash_attn, n_threads=1))
+        for flash_attn in ("auto", False)
+    )
+    assert fused != exact

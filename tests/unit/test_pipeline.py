@@ -163,8 +163,10 @@ def test_bad_values_are_named_by_their_places(make, bad, divided):
     places = {0: [5], 1: [20, 10]}
     pipeline = Pipeline(make(spoil), "l2", places=places.__getitem__)
     second = encoding([2], [7]) if divided else encoding([7])
-    with pytest.raises(EmbeddingGenerationError, match=r"infinity for text \[10, 20\]"):
+    with pytest.raises(EmbeddingGenerationError, match="infinity for text 10, 20, also") as caught:
         rows(pipeline, window(0, encoding([1]), second))
+    assert caught.value.indices == (10, 20)
+    assert caught.value.model == pipeline.model.facts.name
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import threading
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from embellama.errors import ContextError, ModelLoadError, ModelNotFoundError, OverloadedError
 from embellama.registry import ModelRegistry
@@ -220,8 +221,17 @@ def test_closing_frees_the_idle_and_waits_for_the_rest():
     worker = threading.Thread(target=work)
     worker.start()
     holding.wait(5)
-    registry.close(timeout_s=0.05)
+    with capture_logs() as logs:
+        registry.close(timeout_s=0.05)
     assert (idle.closed, busy.closed) == (1, 0)
+    assert logs == [
+        {
+            "event": "embellama.engine.outlived",
+            "log_level": "warning",
+            "n_calls": 1,
+            "timeout_s": 0.05,
+        }
+    ]
     release.set()
     worker.join(5)
     assert busy.closed == 1

@@ -127,17 +127,20 @@ def test_options_that_no_model_could_fulfil(resolve, options, message):
         ({"prompt": b"query"}, "prompt has to be a str, not bytes"),
         ({"prompt_name": "quary"}, "prompt_name = 'quary'; .* are: 'query', 'title'; name one"),
         *(
-            ({"max_tokens": wrong}, "max_tokens = .*; it has to be 1 to 16")
+            ({"max_tokens": wrong}, "max_tokens = .*; it has to be (1 to 16|a whole number)")
             for wrong in (0, -1, 17, 8.0, "8", True)
         ),
-        ({"max_tokens": 2}, "leaves no room for text .* raise max_tokens to more than 2"),
+        ({"max_tokens": 2}, "leaves no room for text .* raise max_tokens.* to more than 2"),
         ({"max_tokens": 4, "prompt": "two words "}, "more than 4"),
         *(
             ({"normalization": wrong}, "normalization = .*; it has to be 'l2', .* from 1 to 64")
             for wrong in (0, -1, 65, 2.0, True, "L2", [])
         ),
         *(
-            ({"dimensions": wrong}, "dimensions = .*; .* has vectors of 1 to 64")
+            (
+                {"dimensions": wrong},
+                "dimensions = .*; (.* has vectors of 1 to 64|it has to be a whole number)",
+            )
             for wrong in (0, -1, 65, 32.0, True, "32")
         ),
         ({"dimensions": 32}, "does not declare any shorter length; .* force_dimensions=True"),
@@ -261,3 +264,19 @@ def test_what_gives_others_has_another(resolve):
     found = {fingerprint(resolve, **options) for options in different}
     assert len(found) == len(different)
     assert resolve().fingerprint("another model") not in found
+
+
+def test_numpys_whole_numbers_are_numbers_and_what_equals_one_is_not(resolve, info):
+    declared = replace(info, matryoshka_dims=(1, 32))
+    assert resolve(info=declared, dimensions=np.int64(32)).dimensions == 32
+    for odd in (32.0, True, np.float32(32)):
+        with pytest.raises(ConfigurationError, match="whole number"):
+            EmbedOptions(dimensions=odd)
+
+
+def test_a_role_of_a_model_whose_prompts_nobody_knows_is_doubtful(resolve, info):
+    assert resolve(info=replace(info, prompts={}), kind="query").prompt_is_unknown
+    assert not resolve(info=replace(info, prompts={})).prompt_is_unknown
+    assert not resolve(
+        info=replace(info, prompts={"query": "q "}), kind="document"
+    ).prompt_is_unknown

@@ -45,30 +45,48 @@ def bad_first(values, *, times=1):
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_bad_rows_are_computed_once_more_on_a_fresh_context(value):
+def test_bad_rows_are_computed_once_more_each_alone_on_a_fresh_context(value):
     model = bad_first(value)
     with capture_logs() as logs:
         (job,) = run(model, [BATCH])
     np.testing.assert_array_equal(job.rows.result(), [[3, 7], [1, 4]])
     assert len(model.contexts) == 2
-    assert [len(context.batches) for context in model.contexts] == [1, 1]
+    assert [len(context.batches) for context in model.contexts] == [1, 2]
+    assert [batch.n_sequences for batch in model.contexts[1].batches] == [1, 1]
     assert all(context.closed for context in model.contexts)
     assert logs == [
         {"event": "embellama.microbatch.repeated", "log_level": "warning", "n_tokens": 4}
     ]
 
 
-def test_rows_that_stay_bad_are_given_as_they_are_and_not_a_third_time():
-    model = bad_first(NAN, times=5)
-    (job,) = run(model, [BATCH])
-    assert np.isnan(job.rows.result()[1, 0])
-    assert len(model.contexts) == 2
+def test_rows_that_stay_bad_are_given_as_they_are_and_spoil_no_other():
+    """As a text's token with NaN does: whatever is packed with it comes out as NaN too."""
+
+    def compute(batch):
+        return length_rows(batch) * (NAN if 8 in batch.input_ids else 1)
+
+    model = FakeModel(compute)
+    good = MicroBatch.pack([np.array([5, 6], np.int32)])
+    bad, after = run(model, [BATCH, good])
+    assert np.isnan(bad.rows.result()[0]).all()
+    np.testing.assert_array_equal(bad.rows.result()[1], [1, 4])
+    np.testing.assert_array_equal(after.rows.result(), [[2, 5]])
+    # a context that bad values have been through is used for nothing else
+    assert [len(context.batches) for context in model.contexts] == [1, 1, 2]
+
+
+def test_token_types_stay_with_their_sequences_when_each_is_run_alone():
+    types = [np.array([0, 0, 1], np.int32), np.array([1], np.int32)]
+    model = bad_first(NAN)
+    run(model, [MicroBatch.pack([np.array([7, 8, 9], np.int32), np.array([4], np.int32)], types)])
+    alone = [batch.token_types.tolist() for batch in model.contexts[1].batches]
+    assert alone == [[0, 0, 1], [1]]
 
 
 def test_the_micro_batch_after_bad_rows_runs_on_the_fresh_context():
     model = bad_first(NAN)
     jobs = run(model, [BATCH, BATCH, BATCH])
-    assert [len(context.batches) for context in model.contexts] == [1, 3]
+    assert [len(context.batches) for context in model.contexts] == [1, 4]
     for job in jobs:
         np.testing.assert_array_equal(job.rows.result(), [[3, 7], [1, 4]])
 

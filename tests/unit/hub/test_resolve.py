@@ -16,7 +16,7 @@ import pytest
 
 from embellama.errors import ConversionError, DownloadError, EmbellamaError, ModelNotFoundError
 from embellama.hub import prepare, resolve
-from embellama.hub.catalog import CatalogEntry
+from embellama.hub.catalog import CatalogEntry, find
 from embellama.hub.reference import CatalogReference, HubReference
 from embellama.hub.resolve import ResolvedModel, resolve_model
 from embellama.hub.store import list_stored, remove_stored
@@ -141,6 +141,13 @@ class TestHub:
         found = resolve_model(f"hf:{READY_MADE}:q8_0")
         assert found.path.read_bytes() == b"GGUF eight"
         assert (found.name, found.entry, found.file_type) == ("tiny-Q8_0", None, "q8_0")
+
+    def test_what_a_row_of_the_catalogue_publishes_has_its_prompts(self, served, hub):
+        row = find("bge-small-en-v1.5")
+        hub.repositories[row.gguf_repository] = hub.repositories[READY_MADE]
+        found = resolve_model(f"hf:{row.gguf_repository}:Q8_0")
+        assert found.entry is row
+        assert found.entry.prompts["query"]
 
     def test_by_file_at_a_revision(self, served):
         found = resolve_model(f"hf:{READY_MADE}@v1/tiny-F16.gguf")

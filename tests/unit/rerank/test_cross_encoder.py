@@ -7,7 +7,7 @@ import pytest
 
 from embellama.errors import ConfigurationError
 from embellama.gguf import read_metadata
-from embellama.rerank.cross_encoder import CrossEncoder, cross_encoder_for
+from embellama.rerank.cross_encoder import CrossEncoder, cross_encoder_for, logistic
 from embellama.testing import FakeVocabulary
 from embellama.tokenization import Tokenizer
 from tests.tiny_cross_encoder import write_cross_encoder, write_yes_no_reranker
@@ -59,27 +59,49 @@ def test_heads_that_give_no_score_are_refused(metadata, changes, said):
         found(metadata, **changes)
 
 
-def scores(rows, *, normalize, gives_probabilities=False):
+def logits_of(rows, *, gives_probabilities=False):
     reader = CrossEncoder(lambda query: None, gives_probabilities, ())
-    return reader.scores(np.array(rows, dtype=np.float32), normalize=normalize)
+    return reader.logits(np.array(rows, dtype=np.float32))
 
 
-def test_logits_become_probabilities_by_the_logistic_function():
-    logits = [[-100.0], [-3.0], [0.0], [3.0], [100.0]]
-    np.testing.assert_array_equal(scores(logits, normalize=False), np.ravel(logits))
-    probabilities = scores(logits, normalize=True)
-    assert probabilities.dtype == np.float32
-    expected = 1 / (1 + np.exp(-np.ravel(logits)))
-    np.testing.assert_allclose(probabilities, expected, rtol=1e-6, atol=1e-30)
+def test_logits_are_what_the_model_gives():
+    logits = logits_of([[-100.0], [0.1], [3.0]])
+    assert logits.dtype == np.float64
+    np.testing.assert_array_equal(logits, np.array([-100, 0.1, 3], np.float32))
 
 
-def test_probabilities_of_yes_stay_and_become_logits():
-    rows = [[0.9, 0.1], [0.5, 0.5], [1.0, 0.0], [0.0, 1.0]]
-    probabilities = scores(rows, normalize=True, gives_probabilities=True)
-    np.testing.assert_array_equal(probabilities, np.array(rows, np.float32)[:, 0])
-    logits = scores(rows, normalize=False, gives_probabilities=True)
-    assert logits.dtype == np.float32
-    np.testing.assert_allclose(logits[:2], [np.log(9), 0], atol=1e-5)
+def test_probabilities_of_yes_and_no_become_logits():
+    logits = logits_of([[0.9, 0.1], [0.5, 0.5], [1.0, 0.0], [0.0, 1.0]], gives_probabilities=True)
+    assert logits.dtype == np.float64
+    np.testing.assert_allclose(logits[:2], [np.log(9), 0], atol=1e-6)
     assert np.isfinite(logits).all()
-    assert logits[2] > 80
-    assert logits[3] < -80
+    assert logits[2] > 100
+    assert logits[3] < -100
+    np.testing.assert_allclose(logistic(logits), [0.9, 0.5, 1, 0], rtol=1e-6, atol=1e-40)
+
+
+@pytest.mark.parametrize("sure", [18.0, 25.0, 80.0, 100.0])
+def test_no_tells_apart_what_yes_alone_does_not(sure):
+    """A softmax in float32, as llama.cpp has it: "yes" is 1.0 for both."""
+    no = np.exp(-np.array([sure + 0.5, sure]))
+    rows = np.stack([1 / (1 + no), no / (1 + no)], axis=1).astype(np.float32)
+    assert (rows[:, 0] == 1).all()
+    first, second = logits_of(rows, gives_probabilities=True)
+    assert first > second
+    second, first = logits_of(rows[:, ::-1], gives_probabilities=True)
+    assert first > second > -104
+
+
+def test_the_logistic_function():
+    logits = np.array([-800.0, -100.0, -3.0, 0.0, 3.0, 36.0, 800.0])
+    expected = [0, np.exp(-100), np.exp(-3) / (1 + np.exp(-3)), 0.5, 1 / (1 + np.exp(-3))]
+    np.testing.assert_allclose(logistic(logits)[:5], expected, rtol=1e-15, atol=0)
+    assert logistic(logits)[5] < 1
+    assert logistic(logits)[6] == 1
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_logistic_function_keeps_neighbouring_floats_apart(sign):
+    logits = sign * np.random.RandomState(3).uniform(0.01, 22, 5000).astype(np.float32)
+    above = np.nextafter(logits, np.float32(np.inf))
+    assert (logistic(above.astype(np.float64)) > logistic(logits.astype(np.float64))).all()
