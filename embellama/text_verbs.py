@@ -401,9 +401,13 @@ class TextVerbs(ModelHost):
 def _stacklevel() -> int:
     """Count the frames of this package, so that a warning points at who called it."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__package__")):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def _is_ours(package: str | None) -> bool:
+    return (package or "").partition(".")[0] == __package__
 
 
 def _resolved(loaded: LoadedModel, options: EmbedOptions) -> EmbedRequest:

@@ -11,6 +11,9 @@ No connection is open across a fork, not even unused: SQLite remembers in memory
 process has, the child has none of them, and others would take a log away that it still uses. So
 the parent closes before it forks, and both open again when they need to.
 Source: https://www.sqlite.org/howtocorrupt.html, 2.6.
+
+SQLite itself never waits for other processes here: the thread that waits does so without the lock
+on the connection, so that others go on reading, which a write-ahead log allows beside any writer.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from typing import Final, Literal, TypeAlias, TypeVar
 from embellama.cache.faults import EXPECTED, told, verdict_on
 from embellama.cache.forking import ForkLock
 from embellama.cache.record import MAX_RECORD_BYTES
-from embellama.cache.recovery import alone, delete, identity_of, set_aside, set_aside_leftovers
+from embellama.cache.recovery import alone, delete, identity_of, remove_leftovers, set_aside
 from embellama.cache.schema import make_or_check
 from embellama.errors import ConfigurationError
 from embellama.logs import log
@@ -36,6 +39,16 @@ Operation: TypeAlias = Literal["read", "write"]
 
 QUIET_S: Final = 30.0
 """After a failure the same operation is not tried again for this long: trying may block."""
+
+FIRST_PAUSE_S: Final = 0.001
+LONGEST_PAUSE_S: Final = 0.05
+"""From one try to the next while others are in the way; each pause is twice the one before."""
+
+_SHRINK: Final = (
+    "PRAGMA incremental_vacuum;"
+    # the log is cut when no one reads in it, for which a few milliseconds are enough
+    "PRAGMA busy_timeout = 100; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = 0"
+)
 
 _abandoned: list[sqlite3.Connection] = []
 """Connections of a parent that forked without telling Python: never used, never closed."""
@@ -65,7 +78,9 @@ class Database:
         self._lock = ForkLock(self._disconnect)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._open()
+            if path.exists() and not path.is_file():
+                raise OSError("it is no regular file")
+            self._patiently(self._open)
         except (*EXPECTED, ValueError) as exc:
             raise ConfigurationError(
                 f"the cache file {str(path)!r} cannot be used ({told(exc)}): name a file in a "
@@ -90,25 +105,23 @@ class Database:
 
         return self._attempt("write", transaction)
 
+    def shrink(self) -> None:
+        """Give the room that nothing is in back to the file system, where that can be done now."""
+        self._attempt("write", lambda connection: connection.executescript(_SHRINK))
+
     def remove(self) -> None:
         """Delete the file; the next operation makes a fresh one, also in other processes.
 
         Raises:
             ConfigurationError: It cannot be deleted, or the connection is closed.
         """
-        with self._lock:
-            if self._closed:
-                raise ConfigurationError("the cache is closed; make a new one")
-            try:
-                with alone(self.path, self._busy_timeout_s):
-                    self._disconnect()
-                    delete(self.path)
-            except OSError as exc:
-                raise ConfigurationError(
-                    f"the cache file {str(self.path)!r} can neither be emptied nor deleted "
-                    f"({told(exc)}): delete it, with those beside it, while nothing uses it"
-                ) from exc
-            self._quiet_until = {"read": 0.0, "write": 0.0}
+        try:
+            self._patiently(self._remove)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"the cache file {str(self.path)!r} can neither be emptied nor deleted "
+                f"({told(exc)}): delete it, with those beside it, while nothing uses it"
+            ) from exc
 
     def close(self) -> None:
         """Let go of the file. From then on nothing is read or written."""
@@ -120,19 +133,43 @@ class Database:
         self._disconnect()
 
     def _attempt(self, operation: Operation, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        with self._lock:
+        def attempt() -> T | None:
             if self._closed:
                 return None
             if time.monotonic() < self._quiet_until[operation]:
                 self.n_failures += 1
                 return None
+            return self._done_or_replaced(work)
+
+        try:
+            return self._patiently(attempt)
+        except EXPECTED as exc:
+            if verdict_on(exc) == "fault":
+                raise
+            self._give_up(operation, exc)
+            return None
+
+    def _patiently(self, step: Callable[[], T]) -> T:
+        """Do something with the lock held, again and again while others are in its way."""
+        end = time.monotonic() + self._busy_timeout_s
+        pause_s = FIRST_PAUSE_S
+        while True:
             try:
-                return self._done_or_replaced(work)
+                with self._lock:
+                    return step()
             except EXPECTED as exc:
-                if verdict_on(exc) == "fault":
+                if verdict_on(exc) != "busy" or time.monotonic() + pause_s > end:
                     raise
-                self._give_up(operation, exc)
-                return None
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _remove(self) -> None:
+        if self._closed:
+            raise ConfigurationError("the cache is closed; make a new one")
+        with alone(self.path):
+            self._disconnect()
+            delete(self.path)
+        self._quiet_until = {"read": 0.0, "write": 0.0}
 
     def _done_or_replaced(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work; where the file turns out damaged, do it on a fresh one."""
@@ -145,9 +182,10 @@ class Database:
             return work(self._current())
 
     def _give_up(self, operation: Operation, exc: Exception) -> None:
-        self.n_failures += 1
-        self._quiet_until[operation] = time.monotonic() + QUIET_S
-        self._disconnect()
+        with self._lock:
+            self.n_failures += 1
+            self._quiet_until[operation] = time.monotonic() + QUIET_S
+            self._disconnect()
         log.warning(
             "embellama.cache.skipped",
             path=str(self.path),
@@ -169,8 +207,8 @@ class Database:
         return self._open()
 
     def _open(self) -> sqlite3.Connection:
-        with alone(self.path, self._busy_timeout_s):
-            set_aside_leftovers(self.path)
+        with alone(self.path):
+            remove_leftovers(self.path)
             try:
                 connection = self._connect()
             except EXPECTED as exc:
@@ -186,7 +224,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path,
-            timeout=self._busy_timeout_s,
+            timeout=0.0,  # see above
             isolation_level=None,
             check_same_thread=False,
         )
@@ -202,7 +240,7 @@ class Database:
 
     def _replace(self, reason: str) -> None:
         """Set the open file aside, unless another process has done so."""
-        with alone(self.path, self._busy_timeout_s):
+        with alone(self.path):
             # closed before it is renamed: Windows renames no open file
             self._disconnect()
             if identity_of(self.path) == self._identity:

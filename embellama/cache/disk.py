@@ -11,7 +11,7 @@ from typing import Final
 from embellama.cache.database import Database
 from embellama.cache.eviction import PORTION_BYTES, RecentUse, make_room
 from embellama.cache.forking import ForkLock
-from embellama.cache.record import DamagedFileError, decode, encode
+from embellama.cache.record import DamagedFileError, decode, encode, is_finite
 from embellama.cache.schema import checked_number
 from embellama.cache.stats import CacheStats, Entry
 from embellama.types import CachedVector
@@ -101,11 +101,7 @@ class DiskCache:
         """
         if self._database.write(_delete_all) is None:
             self._database.remove()  # a full disk has no room for the log of a deletion
-        self._database.read(
-            lambda connection: connection.executescript(
-                "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
-            )
-        )
+        self._database.shrink()
 
     def stats(self) -> CacheStats:
         """Count; takes about 30 ms for a million entries."""
@@ -157,7 +153,9 @@ def _select(
         f"WHERE key IN ({_marks(keys)})",
         keys,
     ).fetchall()
-    return [(key, checked_number(number), decode(key, record)) for key, number, record in rows]
+    found = [(key, checked_number(number), decode(key, record)) for key, number, record in rows]
+    # none is put any more, but a file may have them from before
+    return [row for row in found if is_finite(row[2].vector)]
 
 
 def _insert(

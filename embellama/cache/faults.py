@@ -1,4 +1,4 @@
-"""What an error means for a cache: the file is damaged, or it cannot be used now."""
+"""What an error means for a cache: the file is damaged, in use by others, or not usable now."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 from embellama.cache.record import DamagedFileError
 
-Verdict: TypeAlias = Literal["damaged", "unavailable", "fault"]
+Verdict: TypeAlias = Literal["damaged", "busy", "unavailable", "fault"]
 
 EXPECTED: Final = (sqlite3.Error, OSError, DamagedFileError, UnicodeDecodeError)
 """What work on a file raises; the last where SQLite quotes damaged names in its message."""
@@ -31,19 +31,21 @@ _DAMAGED_SCHEMA: Final = ("no such ", "table ", "malformed", "unsupported file f
 
 
 def verdict_on(error: Exception) -> Verdict:
-    """Say what to do about an error: set the file aside, go on without, or raise it.
+    """Say what to do about an error: set the file aside, wait, go on without, or raise it.
 
     Source: https://www.sqlite.org/rescode.html; the low byte of an extended code is its kind.
     """
     if isinstance(error, DamagedFileError | UnicodeDecodeError):
         return "damaged"
     if isinstance(error, OSError):
-        return "unavailable"
+        return "busy" if isinstance(error, TimeoutError) else "unavailable"
     if isinstance(error, sqlite3.ProgrammingError) or not isinstance(error, sqlite3.Error):
         return "fault"
     code: int | None = getattr(error, "sqlite_errorcode", None)
     if code is None or code == sqlite3.SQLITE_ERROR:
         return "damaged" if str(error).startswith(_DAMAGED_SCHEMA) else "unavailable"
+    if code & 0xFF == sqlite3.SQLITE_BUSY:
+        return "busy"
     return "damaged" if {code, code & 0xFF} & _DAMAGED else "unavailable"
 
 

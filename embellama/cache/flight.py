@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -23,7 +24,8 @@ from typing import Final, Self
 from embellama.types import CachedVector
 
 PATIENCE_S: Final = 60.0
-"""How long to wait for another call: computing twice is better than waiting for one that hangs."""
+"""How long to wait for the next vector of others: where none comes, one of them may hang, and
+computing twice is better than waiting for ever."""
 
 
 class Claim:
@@ -136,6 +138,10 @@ class FlightCall:
         Fulfil every claim of this call before. Where one is still open and the other call waits
         for it in turn, this one does not wait.
 
+        Args:
+            others: What `claim` returned.
+            timeout_s: How long to wait from one arrival to the next.
+
         Returns:
             The vectors that arrived, and the keys that did not: `claim` these again.
         """
@@ -144,9 +150,7 @@ class FlightCall:
             patient = {k: c for k, c in others.items() if c.call not in circular}
             self._awaited = patient
             try:
-                self._changed.wait_for(
-                    lambda: all(claim.ended for claim in patient.values()), timeout_s
-                )
+                self._wait_while_some_arrive(list(patient.values()), timeout_s)
             finally:
                 self._awaited = {}
             arrived = {k: c.value for k, c in others.items() if c.value is not None}
@@ -170,6 +174,13 @@ class FlightCall:
                 claim.call for call in ahead for claim in call._awaited.values() if not claim.ended
             } - seen
         return False
+
+    def _wait_while_some_arrive(self, claims: list[Claim], timeout_s: float) -> None:
+        while claims := [claim for claim in claims if not claim.ended]:
+            end = time.monotonic() + timeout_s
+            while not any(claim.ended for claim in claims):
+                if not self._changed.wait(end - time.monotonic()):
+                    return
 
     def _end(self, key: bytes, value: CachedVector | None) -> None:
         claim = self._own.pop(key, None)

@@ -7,21 +7,32 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
-
-import numpy as np
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 
 from embellama.cache import portable
 from embellama.cache.autosave import AutoSave
 from embellama.cache.disk import DiskCache
 from embellama.cache.flight import Flights
-from embellama.cache.key import KEY_BYTES
 from embellama.cache.memory import MemoryCache
-from embellama.cache.record import DamagedFileError
+from embellama.cache.record import DamagedFileError, check_item
 from embellama.cache.stats import CacheStats, Tier
 from embellama.cache.tiered import TieredCache
-from embellama.errors import ConfigurationError, InvalidInputTypeError
-from embellama.types import CachedVector, FloatArray
+from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputTypeError
+from embellama.types import (
+    CachedVector,
+    IntArray,
+    Kind,
+    Normalization,
+    Overflow,
+    TruncateSide,
+    VectorCache,
+)
+
+if TYPE_CHECKING:
+    from embellama.results import EmbeddingResult
+
+Input: TypeAlias = str | Sequence[int] | IntArray
+"""A text, or the token ids of one."""
 
 DEFAULT_MEMORY_BYTES: Final = 256 << 20
 """About 125,000 vectors of 384 components."""
@@ -35,11 +46,29 @@ AUTOSAVE_INTERVAL_S: Final = 300.0
 _WARM_TEXTS: Final = 4096
 
 
-class BatchEmbedder(Protocol):
+class CachingEngine(Protocol):
     """What fills a cache: an engine that was made with it."""
 
-    def embed_batch(self, model: str | None, texts: Sequence[str]) -> FloatArray:
-        """Embed texts through the cache."""
+    @property
+    def cache(self) -> VectorCache | None:
+        """Where it keeps vectors."""
+        ...
+
+    def embed_detailed(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        *,
+        kind: Kind | None,
+        prompt: str | None,
+        prompt_name: str | None,
+        overflow: Overflow,
+        truncate_side: TruncateSide,
+        max_tokens: int | None,
+        window_overlap: int | None,
+        normalization: Normalization | None,
+    ) -> EmbeddingResult:
+        """Embed texts through the cache, and say which were there."""
         ...
 
 
@@ -149,6 +178,7 @@ class EmbeddingCache:
 
         Raises:
             InvalidInputTypeError: The key is not one of `cache_key`, or the vector no float32 row.
+            InvalidInputError: The vector has NaN or infinity in it.
         """
         self.put_many([(key, value)])
 
@@ -161,25 +191,82 @@ class EmbeddingCache:
 
         Raises:
             InvalidInputTypeError: A key is not one of `cache_key`, or a vector no float32 row.
+            InvalidInputError: A vector has NaN or infinity in it. Of these items none is kept.
         """
-        for key, value in items:
-            _check_item(key, value)
+        for position, (key, value) in enumerate(items):
+            check_item(key, value, position=position)
         if items:
             self._tier.put_many(items)
 
-    def warm(self, engine: BatchEmbedder, model: str | None, texts: Iterable[str]) -> None:
+    def warm(
+        self,
+        engine: CachingEngine,
+        model: str | None,
+        texts: Iterable[Input],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        window_overlap: int | None = None,
+        normalization: Normalization | None = None,
+    ) -> int:
         """Have an engine embed texts, so that this cache, which it was made with, has them.
+
+        A vector is found again by calls with the same options: give those that will be used. Other
+        lengths and precisions are made from what is kept. Blocks until all is done.
 
         Args:
             engine: The engine.
             model: The loaded model's name.
             texts: Any number; a few thousand are held at a time.
+            kind: The role of the texts, as for `EmbeddingEngine.embed`; so are all that follow.
+            prompt: What to put in front instead.
+            prompt_name: Which of the model's prompts to put in front instead.
+            overflow: What happens to a text over the limit.
+            truncate_side: Which end a cut takes away.
+            max_tokens: A lower limit than the model's.
+            window_overlap: Tokens that neighbouring windows share.
+            normalization: Other than the model's configuration says.
+
+        Returns:
+            How many of the texts were not there yet.
+
+        Raises:
+            ConfigurationError: The engine was not made with this cache, or the cache is closed.
         """
+        self._open_tier()
+        if engine.cache is not self:
+            raise ConfigurationError(
+                f"the engine {'has no cache' if engine.cache is None else 'uses another cache'}, "
+                "so that nothing would be kept in this one: make it with "
+                "EmbeddingEngine(cache=...) and this cache"
+            )
         if isinstance(texts, str):
             raise InvalidInputTypeError("texts is one str; give a list, even of one text")
-        source = iter(texts)
-        while batch := list(islice(source, _WARM_TEXTS)):
-            engine.embed_batch(model, batch)
+        source, start, n_new = iter(texts), 0, 0
+        while part := list(islice(source, _WARM_TEXTS)):
+            try:
+                done = engine.embed_detailed(
+                    model,
+                    part,
+                    kind=kind,
+                    prompt=prompt,
+                    prompt_name=prompt_name,
+                    overflow=overflow,
+                    truncate_side=truncate_side,
+                    max_tokens=max_tokens,
+                    window_overlap=window_overlap,
+                    normalization=normalization,
+                )
+            except EmbellamaError as exc:
+                exc.add_note(f"Positions are counted from text {start} of those to warm with.")
+                raise
+            start += len(part)
+            n_new += sum(not report.cached for report in done.texts)
+        return n_new
 
     def save(self, path: str | Path) -> int:
         """Write everything to one file, to `load` at the next start.
@@ -285,19 +372,3 @@ def _full_path(path: str | Path) -> Path:
         raise ConfigurationError(
             f"{str(path)!r} begins with a user whose home directory is not known; write it in full"
         ) from exc
-
-
-def _check_item(key: object, value: object) -> None:
-    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-        raise InvalidInputTypeError(
-            f"a key is {KEY_BYTES} bytes that cache_key gives, not {key!r:.60}"
-        )
-    if not isinstance(value, CachedVector):
-        raise InvalidInputTypeError(f"a value is a CachedVector, not {type(value).__name__}")
-    vector = value.vector
-    if not isinstance(vector, np.ndarray) or vector.dtype != np.float32 or vector.ndim != 1:
-        kind = getattr(vector, "dtype", type(vector).__name__)
-        raise InvalidInputTypeError(
-            f"a cached vector is float32 (n_embd,), not {kind} {np.shape(vector)}; "
-            "other precisions are made from it after the cache"
-        )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from embellama.cache.key import KEY_BYTES
-from embellama.cache.record import MAX_RECORD_BYTES, DamagedFileError, decode, encode
+from embellama.cache.record import MAX_RECORD_BYTES, DamagedFileError, decode, encode, is_finite
 from embellama.cache.recovery import identity_of, set_aside
 from embellama.cache.stats import Entry, Tier
 from embellama.errors import ConfigurationError
@@ -133,7 +133,8 @@ def restore(tier: Tier, path: Path) -> int:
     count = 0
     try:
         with path.open("rb") as file:
-            entries = read_file(file)
+            # none is put any more, but a file may have them from before
+            entries = (entry for entry in read_file(file) if is_finite(entry.value.vector))
             while batch := list(islice(entries, BATCH)):
                 tier.restore(batch)
                 count += len(batch)

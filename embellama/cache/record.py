@@ -18,10 +18,15 @@ from typing import Final
 
 import numpy as np
 
-from embellama.types import CachedVector
+from embellama.cache.key import KEY_BYTES
+from embellama.errors import InvalidInputError, InvalidInputTypeError
+from embellama.types import CachedVector, FloatArray
+
+MAX_COMPONENTS: Final = 1 << 21
+"""No vector comes near it."""
 
 MAX_RECORD_BYTES: Final = 1 << 24
-"""No vector comes near it: four million components. A longer one is a damaged length."""
+"""No record comes near it: a longer one is a damaged length."""
 
 _MAGIC: Final = b"EMV\x01"
 _HEADER: Final = struct.Struct("<4s8s4I")
@@ -33,6 +38,60 @@ _MAX_COUNT: Final = 2**32 - 1
 
 class DamagedFileError(Exception):
     """Bytes of a cache file are not what was written; never leaves the package's cache."""
+
+
+def check_item(key: bytes, value: CachedVector, *, position: int) -> None:
+    """Check what is to be kept.
+
+    Args:
+        key: `KEY_BYTES` of `cache_key`.
+        value: A `CachedVector` with finite float32 (n_embd,).
+        position: Where in the call it is, for errors.
+
+    Raises:
+        InvalidInputTypeError: The key, the value, its vector or a count has another type.
+        InvalidInputError: The vector has NaN or infinity, nothing, or too much in it.
+    """
+    wrong = _wrong_type(key, value)
+    if wrong is not None:
+        raise InvalidInputTypeError(f"item {position}: {wrong}", indices=[position])
+    n_embd = len(value.vector)
+    if not 1 <= n_embd <= MAX_COMPONENTS:
+        raise InvalidInputError(
+            f"item {position}: a vector of {n_embd} components; 1 to {MAX_COMPONENTS} can be kept",
+            indices=[position],
+        )
+    if not is_finite(value.vector):
+        component = int(np.argmin(np.isfinite(value.vector)))
+        raise InvalidInputError(
+            f"item {position}: component {component} of the vector is {value.vector[component]}; "
+            "keep finite vectors only, a later call would get this one for its text",
+            indices=[position],
+        )
+
+
+def _wrong_type(key: object, value: object) -> str | None:
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        return f"a key is {KEY_BYTES} bytes that cache_key gives, not {key!r:.60}"
+    if not isinstance(value, CachedVector):
+        return f"a value is a CachedVector, not {type(value).__name__}"
+    vector = value.vector
+    if not isinstance(vector, np.ndarray) or vector.dtype != np.float32 or vector.ndim != 1:
+        kind = getattr(vector, "dtype", type(vector).__name__)
+        return (
+            f"a cached vector is float32 (n_embd,), not {kind} {np.shape(vector)}; "
+            "other precisions are made from it after the cache"
+        )
+    for name in ("n_tokens", "n_dropped", "n_windows"):
+        count = getattr(value, name)
+        if not isinstance(count, int | np.integer) or count < 0:
+            return f"{name} is a number from 0, not {count!r:.60}"
+    return None
+
+
+def is_finite(vector: FloatArray) -> bool:
+    """Tell whether a vector is free of NaN and infinity."""
+    return bool(np.isfinite(vector).all())
 
 
 def encode(key: bytes, value: CachedVector) -> bytes:

@@ -1,10 +1,13 @@
 """Damaged and foreign files: out of the way under another name, never deleted.
 
+Only what SQLite kept beside a database that is gone is deleted: people empty a cache by deleting
+its file, also while it is in use.
+
 Renaming a SQLite file while others have it open is a trap: they go on in the old file, and a new
 one made meanwhile could be paired with the old one's log. So every open and every renaming of ours
 happens under one file lock; the database is renamed before its companions, which is how SQLite
 (3.8.3 on) sees that the file has moved, and then leaves the companions of the new one alone;
-companions without a database are moved before one is made; and each process compares the file's
+companions without a database go before one is made; and each process compares the file's
 identity before and after it works (`database.py`).
 
 Source: https://www.sqlite.org/howtocorrupt.html, 2.4 and 4.2; ``databaseIsUnmoved`` in pager.c.
@@ -13,6 +16,7 @@ Source: https://www.sqlite.org/howtocorrupt.html, 2.4 and 4.2; ``databaseIsUnmov
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,15 +30,27 @@ from embellama.logs import log
 COMPANIONS: Final = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database, in the order in which a set-aside moves them."""
 
+_BEGINNINGS: Final = (
+    b"\x37\x7f\x06\x82",
+    b"\x37\x7f\x06\x83",
+    b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7",
+    struct.pack("=I", 3_007_000),
+)
+"""Of a write-ahead log by its byte order, of a rollback journal, and of the log's index.
+
+Source: https://www.sqlite.org/fileformat2.html, 3 and 4.1; walformat.html, 2.1.
+"""
+
 
 @contextmanager
-def alone(path: Path, timeout_s: float) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Keep every other process and thread from opening, making or renaming a cache file.
 
     Raises:
-        OSError: The lock file cannot be made, or stayed taken for the time (``TimeoutError``).
+        TimeoutError: Another has the lock now; it is not waited for.
+        OSError: The lock file cannot be made.
     """
-    with FileLock(f"{path}.lock", timeout=timeout_s):
+    with FileLock(f"{path}.lock", blocking=False):
         yield
 
 
@@ -62,17 +78,41 @@ def set_aside(path: Path, reason: str) -> Path:
     return aside
 
 
-def set_aside_leftovers(path: Path) -> None:
-    """Move companions whose database is gone, so that no new one is paired with them."""
-    if not path.exists() and any(_beside(path, suffix).exists() for suffix in COMPANIONS):
-        aside = _free_name(path)
-        _move_companions(path, aside)
-        log.warning(
-            "embellama.cache.set_aside",
-            path=str(path),
-            now=str(aside),
-            reason="SQLite's companion files without their database",
-        )
+def remove_leftovers(path: Path) -> None:
+    """Delete companions whose database is gone, so that no new one is paired with them.
+
+    Files that only have their names are set aside. The caller holds `alone`.
+
+    Raises:
+        OSError: They can be neither read nor deleted.
+    """
+    beside = [_beside(path, suffix) for suffix in COMPANIONS]
+    left = [companion for companion in beside if companion.exists()]
+    if not left or path.exists():
+        return
+    if all(map(_is_of_sqlite, left)):
+        for companion in left:
+            companion.unlink(missing_ok=True)
+        log.info("embellama.cache.leftovers_deleted", path=str(path), n_files=len(left))
+        return
+    aside = _free_name(path)
+    _move_companions(path, aside)
+    log.warning(
+        "embellama.cache.set_aside",
+        path=str(path),
+        now=str(aside),
+        reason="files named like SQLite's own, without their database",
+    )
+
+
+def _is_of_sqlite(companion: Path) -> bool:
+    try:
+        with companion.open("rb") as file:
+            head = file.read(8)
+    except FileNotFoundError:  # SQLite has just deleted it
+        return True
+    # an empty one, or one of zeros, was made and not used yet
+    return not any(head) or head.startswith(_BEGINNINGS)
 
 
 def delete(path: Path) -> None:

@@ -34,7 +34,7 @@ def test_an_extended_code_of_damage(name):
 
 
 UNAVAILABLE = """
-BUSY BUSY_RECOVERY LOCKED FULL READONLY READONLY_DBMOVED IOERR IOERR_WRITE CANTOPEN PERM NOMEM
+LOCKED FULL READONLY READONLY_DBMOVED IOERR IOERR_WRITE CANTOPEN PERM NOMEM
 PROTOCOL INTERRUPT
 """
 
@@ -42,6 +42,11 @@ PROTOCOL INTERRUPT
 @pytest.mark.parametrize("name", UNAVAILABLE.split())
 def test_a_file_that_cannot_be_used_now(name):
     assert verdict_on(error_of(CODES[f"SQLITE_{name}"])) == "unavailable"
+
+
+@pytest.mark.parametrize("name", ["BUSY", "BUSY_RECOVERY", "BUSY_SNAPSHOT"])
+def test_a_file_that_others_use(name):
+    assert verdict_on(error_of(CODES[f"SQLITE_{name}"])) == "busy"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +65,7 @@ def test_the_rest():
     assert verdict_on(sqlite3.ProgrammingError("Cannot operate on a closed database.")) == "fault"
     assert verdict_on(ZeroDivisionError()) == "fault"
     assert verdict_on(PermissionError(13, "Permission denied")) == "unavailable"
+    assert verdict_on(TimeoutError()) == "busy"  # the lock file's
     assert verdict_on(DamagedFileError("a record")) == "damaged"
     assert verdict_on(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")) == "damaged"
 

@@ -199,6 +199,55 @@ def test_a_leader_that_hangs_is_waited_for_only_so_long(flights):
     assert flights.claims == {}
 
 
+def test_a_leader_is_waited_for_as_long_as_vectors_arrive(flights):
+    """Ten of them take over twice as long as is waited for one."""
+    numbers = range(10)
+    claimed = threading.Event()
+
+    def lead() -> None:
+        with flights.call() as call:
+            call.claim(keys_of(numbers))
+            claimed.set()
+            for number in numbers:
+                time.sleep(0.25)
+                call.fulfil([(key_of(number), value_of(number))])
+
+    with ThreadPoolExecutor(1) as pool:
+        leading = pool.submit(lead)
+        assert claimed.wait(20)
+        with flights.call() as call:
+            _, others = call.claim(keys_of(numbers))
+            start = time.monotonic()
+            arrived, left = call.wait(others, timeout_s=1.0)
+            assert time.monotonic() - start > 2.0
+        leading.result(20)
+    assert (list(arrived), left) == (keys_of(numbers), [])
+
+
+def test_what_arrived_before_a_leader_hangs_is_taken(flights):
+    claimed, awaited, done = threading.Event(), threading.Event(), threading.Event()
+
+    def lead() -> None:
+        with flights.call() as call:
+            call.claim(keys_of([1, 2]))
+            claimed.set()
+            assert awaited.wait(20)
+            call.fulfil([(key_of(1), value_of(1))])
+            assert done.wait(20)
+
+    with ThreadPoolExecutor(1) as pool:
+        leading = pool.submit(lead)
+        assert claimed.wait(20)
+        with flights.call() as call:
+            _, others = call.claim(keys_of([1, 2]))
+            awaited.set()
+            arrived, left = call.wait(others, timeout_s=0.5)
+            assert (list(arrived), left) == (keys_of([1]), keys_of([2]))
+            assert call.claim(left) == (keys_of([2]), {})
+        done.set()
+        leading.result(20)
+
+
 def test_what_a_call_computes_itself_it_has_not_missed(flights):
     with flights.call() as call:
         call.claim(keys_of([1]))

@@ -6,6 +6,7 @@ from embellama.cache import EmbeddingCache, portable
 from embellama.cache.disk import DiskCache
 from embellama.cache.memory import MemoryCache
 from embellama.errors import ConfigurationError
+from embellama.types import CachedVector
 from tests.unit.cache.vectors import found_in, items_of, key_of
 
 
@@ -92,6 +93,17 @@ def test_an_import_refuses_it_and_leaves_it_there(exported):
         with pytest.raises(ConfigurationError, match="cannot be read .No such file"):
             cache.import_(exported.with_name("absent"))
     assert exported.exists()
+
+
+def test_what_is_no_number_is_left_out(path):
+    """None is put any more, but a file of an earlier version may have them."""
+    saved = MemoryCache()
+    vector = np.full(8, np.nan, dtype=np.float32)
+    saved.put_many([*items_of([1]), (key_of(2), CachedVector(vector, 1)), *items_of([3])])
+    assert portable.save(saved, path) == 3
+    cache = MemoryCache()
+    assert portable.restore(cache, path) == 2
+    assert found_in(cache, [1, 2, 3]) == [1, 3]
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(exported, monkeypatch):

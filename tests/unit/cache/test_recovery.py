@@ -248,6 +248,34 @@ def test_companions_without_their_database_are_not_paired_with_a_new_one(path):
     cache.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs to delete an open file")
+def test_companions_of_a_file_that_a_killed_process_left_are_deleted_with_it(path):
+    """Its log has vectors in it that the file has not: whoever deletes the file deletes them."""
+    writer = opened(path)
+    writer.put_many(items_of(range(1000, 1100)))
+    left = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("-wal", "-shm")}
+    writer.close()
+    for suffix, content in left.items():
+        assert len(content) > 32_000
+        Path(f"{path}{suffix}").write_bytes(content)
+    path.unlink()
+    with structlog.testing.capture_logs() as events:
+        cache = opened(path)
+    assert [event["event"] for event in events] == ["embellama.cache.leftovers_deleted"]
+    assert damaged_files(path) == []
+    assert found_in(cache, range(1200)) == []
+    cache.close()
+
+
+def test_a_file_that_is_only_named_like_a_log_is_not_deleted(path):
+    path.unlink()
+    Path(f"{path}-wal").write_text("notes on a wall")
+    Path(f"{path}-shm").write_bytes(b"")
+    opened(path).close()
+    [kept] = [name for name in damaged_files(path) if name.endswith("-wal")]
+    assert (path.parent / kept).read_text() == "notes on a wall"
+
+
 def test_two_set_aside_in_the_same_second_have_two_names(path):
     for _ in range(3):
         path.write_text("no database")
