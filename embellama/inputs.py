@@ -63,8 +63,10 @@ def check_inputs(items: object, *, n_vocab: int, first_index: int = 0) -> Sequen
         EmptyInputError: An input has no ids.
     """
     check_not_one_text(items)
-    if isinstance(items, np.ndarray):
-        items = list(items)
+    if isinstance(items, np.ndarray) and (
+        items.ndim == 1 or np.issubdtype(items.dtype, np.integer)
+    ):
+        items = list(items) if items.ndim else items
     if isinstance(items, list | tuple) and any(_is_ids(item) for item in items):
         return [
             _checked_ids(item, first_index + index, n_vocab) if _is_ids(item) else item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -147,9 +147,8 @@ def open_model(
     config = _with_exact_scores(config, metadata, pooling)
     n_ctx, limit_warnings = _text_limit(metadata, config)
     clock.mark("metadata")
-    with ThreadPoolExecutor(1, thread_name_prefix="embellama-digest") as reader:
-        content = reader.submit(lambda: [digests.digest(path) for path in metadata.paths])
-        model = backend.load(metadata, config, pooling.pooling_type)
+    content = _digested(metadata, digests)
+    model = backend.load(metadata, config, pooling.pooling_type)
     clock.mark("weights")
     try:
         fingerprint = model_fingerprint(
@@ -221,6 +220,23 @@ def _with_exact_scores(
     if scores_pairs and config.flash_attn == "auto":
         return config.model_copy(update={"flash_attn": False})
     return config
+
+
+def _digested(metadata: GGUFMetadata, digests: ContentDigests) -> Future[list[str]]:
+    """Digest all parts of a file on a thread of its own.
+
+    Not on an executor's: freeing one runs Python code in a place where Ctrl-C would be lost.
+    """
+    content: Future[list[str]] = Future()
+
+    def read() -> None:
+        try:
+            content.set_result([digests.digest(path) for path in metadata.paths])
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, the load waits for it
+            content.set_exception(exc)
+
+    threading.Thread(target=read, name="embellama-digest", daemon=True).start()
+    return content
 
 
 def _states(resolved: ResolvedModel) -> list[str]:

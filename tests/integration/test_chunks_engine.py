@@ -37,6 +37,7 @@ def recorded(tiny_path):
         yield engine, backend
 
 
+@pytest.mark.filterwarnings("ignore:no prompts are known")
 def test_chunks_come_back_whole_and_in_order(engine):
     chunks = [DOCUMENT, *(Chunk(str(n), SENTENCES[n % 5]) for n in range(40))]
     found = engine.embed_chunks("minilm", chunks)
