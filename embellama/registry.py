@@ -50,12 +50,16 @@ class Lease(Generic[M]):
 
     Attributes:
         model: The model.
+        entry: Where it is counted.
+        is_counted: Whether it is.
+        is_suspended: Whether closing need not wait for it.
     """
 
     def __init__(self, entry: _Entry[M], changed: threading.Condition) -> None:
         self.model = entry.model
-        self._entry = entry
+        self.entry = entry
         self._changed = changed
+        self.is_counted = False
         self.is_suspended = False
 
     def suspend(self) -> None:
@@ -68,7 +72,7 @@ class Lease(Generic[M]):
 
     def _set_suspended(self, suspended: bool) -> None:
         with self._changed:
-            self._entry.n_suspended += int(suspended) - int(self.is_suspended)
+            self.entry.n_suspended += int(suspended) - int(self.is_suspended)
             self.is_suspended = suspended
             self._changed.notify_all()
 
@@ -101,26 +105,39 @@ class ModelRegistry(Generic[M]):
         Raises:
             ModelNotFoundError: Nothing of this name is loaded; the message says what is.
         """
-        with self._changed:
-            entry = self._entries.get(name)
-            if entry is None:
-                raise ModelNotFoundError(_unknown(name, list(self._entries)))
-            entry.n_leases += 1
-            entry.last_used = time.monotonic()
-        lease = Lease(entry, self._changed)
+        lease: Lease[M] | None = None
         try:
+            with self._changed:
+                entry = self._entries.get(name)
+                if entry is None:
+                    raise ModelNotFoundError(_unknown(name, list(self._entries)))
+                lease = Lease(entry, self._changed)
+                # no call between the two lines, so that Ctrl-C finds both done or neither
+                lease.is_counted = True
+                entry.n_leases += 1
+                entry.last_used = time.monotonic()
             yield lease
         finally:
-            self._give_back(lease, entry)
+            if lease is not None and lease.is_counted:
+                self._give_back(lease, lease.entry)
 
     def _give_back(self, lease: Lease[M], entry: _Entry[M]) -> None:
         if os.getpid() != self._process_id:
             return  # a forked child has neither the workers nor a lock it can trust
+        try:
+            self._end(lease, entry)
+        except KeyboardInterrupt:
+            self._end(lease, entry)  # closing would wait for a lease that nobody has any more
+            raise
+
+    def _end(self, lease: Lease[M], entry: _Entry[M]) -> None:
         with self._changed:
-            entry.n_leases -= 1
-            entry.n_suspended -= int(lease.is_suspended)
+            if lease.is_counted:
+                lease.is_counted = False
+                entry.n_leases -= 1
+                entry.n_suspended -= int(lease.is_suspended)
             entry.last_used = time.monotonic()
-            ends = entry.retired and entry.n_leases == 0
+            ends = entry in self._retired and entry.retired and entry.n_leases == 0
             self._changed.notify_all()
         if ends:
             self._free(entry)

@@ -1,5 +1,6 @@
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -261,3 +262,28 @@ def test_a_load_that_ends_after_closing_is_freed_and_told():
     with pytest.raises(ContextError, match="closed while 'a' was being loaded"):
         registry.load("a", "file", open_late, n_bytes=1)
     assert opened[0].closed == 1
+
+
+@pytest.mark.parametrize("n_calls", range(1, 9))
+def test_an_interrupt_at_any_step_of_a_lease_leaves_none_behind(n_calls):
+    """Ctrl-C may end any call: here it ends one of the first that the registry's lock gets."""
+    registry = ModelRegistry()
+    model = load(registry, "a")
+    left = [n_calls]
+
+    class Interrupted(threading.Condition):
+        def __exit__(self, *exc_info):
+            super().__exit__(*exc_info)
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+    registry._changed = Interrupted()
+    with suppress(KeyboardInterrupt), registry.lease("a") as lease:
+        lease.suspend()
+        lease.resume()
+    left[0] = 0
+    start = time.monotonic()
+    registry.close(timeout_s=20)
+    assert time.monotonic() - start < 5
+    assert model.closed == 1
