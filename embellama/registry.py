@@ -35,12 +35,13 @@ class _Entry(Generic[M]):
     """A model under a name.
 
     ``retired`` means that no new lease is given; who ends the last one closes the model.
+    ``running`` counts, by the thread that took them, the leases that are not suspended.
     """
 
     model: M
     key: object
     n_leases: int = 0
-    n_suspended: int = 0
+    running: dict[int, int] = field(default_factory=dict)
     retired: bool = False
     last_used: float = field(default_factory=time.monotonic)
 
@@ -59,8 +60,14 @@ class Lease(Generic[M]):
         self.model = entry.model
         self.entry = entry
         self._changed = changed
+        self._thread = threading.get_ident()
         self.is_counted = False
         self.is_suspended = False
+
+    def run(self, change: int) -> None:
+        """Count it among those that run, or no longer. The lock is held."""
+        running = self.entry.running
+        running[self._thread] = running.get(self._thread, 0) + change
 
     def suspend(self) -> None:
         """Say that nothing runs until `resume`: closing the registry does not wait for it."""
@@ -72,7 +79,7 @@ class Lease(Generic[M]):
 
     def _set_suspended(self, suspended: bool) -> None:
         with self._changed:
-            self.entry.n_suspended += int(suspended) - int(self.is_suspended)
+            self.run(int(self.is_suspended) - int(suspended))
             self.is_suspended = suspended
             self._changed.notify_all()
 
@@ -112,6 +119,7 @@ class ModelRegistry(Generic[M]):
                 if entry is None:
                     raise ModelNotFoundError(_unknown(name, list(self._entries)))
                 lease = Lease(entry, self._changed)
+                lease.run(1)
                 # no call between the two lines, so that Ctrl-C finds both done or neither
                 lease.is_counted = True
                 entry.n_leases += 1
@@ -135,7 +143,7 @@ class ModelRegistry(Generic[M]):
             if lease.is_counted:
                 lease.is_counted = False
                 entry.n_leases -= 1
-                entry.n_suspended -= int(lease.is_suspended)
+                lease.run(int(lease.is_suspended) - 1)
             entry.last_used = time.monotonic()
             ends = entry in self._retired and entry.retired and entry.n_leases == 0
             self._changed.notify_all()
@@ -281,8 +289,10 @@ class ModelRegistry(Generic[M]):
     def close(self, *, timeout_s: float = 0.0) -> None:
         """Free every model, each when its running work is done. May be called again.
 
-        Waits for that work up to the time-out, but not for suspended leases: their models are
-        freed when they end. Nothing can be loaded any more.
+        Waits for that work up to the time-out, but neither for suspended leases nor for those of
+        the thread that closes, which cannot end while it waits; where Ctrl-C ended a call, its
+        frames may still hold one. Their models are freed when they end. Nothing can be loaded any
+        more.
         """
         if os.getpid() != self._process_id:
             return  # the parent's models are not a forked child's to free
@@ -293,11 +303,19 @@ class ModelRegistry(Generic[M]):
             idle = [entry for entry in entries if self._retire(entry)]
         for entry in idle:
             self._free(entry)
-        with self._changed:
-            self._wait(
-                lambda: all(entry.n_leases <= entry.n_suspended for entry in entries), timeout_s
+        own = threading.get_ident()
+
+        def count_of_others() -> int:
+            return sum(
+                count
+                for entry in entries
+                for thread, count in entry.running.items()
+                if thread != own
             )
-            n_running = sum(entry.n_leases - entry.n_suspended for entry in entries)
+
+        with self._changed:
+            self._wait(lambda: count_of_others() == 0, timeout_s)
+            n_running = count_of_others()
         if n_running:
             log.warning("embellama.engine.outlived", n_calls=n_running, timeout_s=timeout_s)
 
