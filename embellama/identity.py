@@ -7,14 +7,13 @@ fast or where something is computed (threads, device, batching, backend) is not 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from embellama.errors import ModelLoadError
+from embellama.files import replacing, sha256_of
 from embellama.gguf import GGUFMetadata
 from embellama.logs import log
 from embellama.types import PoolingType
@@ -23,7 +22,6 @@ VECTOR_VERSION = 1
 """Raised when a change of ours makes vectors differ by more than the stated tolerance."""
 
 _DIGEST_BYTES = 16
-_CHUNK_BYTES = 1 << 20
 _SETTLED_NS = 2_000_000_000
 """A file written less than this ago may change again within one tick of its clock."""
 
@@ -100,7 +98,7 @@ class ContentDigests:
             known = self._look_up(before)
             if known is not None:
                 return known
-            value = _sha256(path)
+            value = sha256_of(path)
             if file_state(path) != before:
                 raise ModelLoadError(
                     f"{str(path)!r} changed while it was read; load it again when it is complete"
@@ -131,11 +129,10 @@ class ContentDigests:
             self._known[state] = value
         if self._folder is None:
             return
-        partial = self._folder / f".{state}.{uuid.uuid4().hex[:8]}.partial"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(value, encoding="ascii")
-            partial.replace(self._folder / state)
+            with replacing(self._folder / state) as partial:
+                partial.write_text(value, encoding="ascii")
         except OSError as exc:  # only time is lost: the next process computes it again
             log.info("embellama.digest.forgotten", folder=str(self._folder), error=repr(exc))
 
@@ -149,13 +146,3 @@ def file_state(path: Path) -> str:
     status = path.stat()
     times = f"{status.st_mtime_ns}-{status.st_ctime_ns}"
     return f"{status.st_dev}-{status.st_ino}-{status.st_size}-{times}"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

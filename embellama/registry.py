@@ -68,6 +68,8 @@ class Lease(Generic[M]):
         """Count it among those that run, or no longer. The lock is held."""
         running = self.entry.running
         running[self._thread] = running.get(self._thread, 0) + change
+        if not running[self._thread]:
+            del running[self._thread]  # threads come and go
 
     def suspend(self) -> None:
         """Say that nothing runs until `resume`: closing the registry does not wait for it."""

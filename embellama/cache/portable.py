@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
@@ -26,6 +25,7 @@ from embellama.cache.record import MAX_RECORD_BYTES, DamagedFileError, decode, e
 from embellama.cache.recovery import identity_of, set_aside
 from embellama.cache.stats import Entry, Tier
 from embellama.errors import ConfigurationError
+from embellama.files import replacing
 from embellama.logs import log
 
 BATCH: Final = 512
@@ -46,22 +46,15 @@ def write_file(path: Path, entries: Iterable[Entry]) -> int:
     Raises:
         OSError: It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    try:
-        with partial.open("wb") as file:
-            digest = blake2b(digest_size=_DIGEST_BYTES)
-            for part in _parts(entries):
-                digest.update(part)
-                file.write(part)
-                count += 1
-            file.write(digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        digest = blake2b(digest_size=_DIGEST_BYTES)
+        for part in _parts(entries):
+            digest.update(part)
+            file.write(part)
+            count += 1
+        file.write(digest.digest())
     return count - 1
 
 

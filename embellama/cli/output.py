@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embellama.cli.settings import is_terminal
 from embellama.errors import InvalidInputError
+from embellama.files import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,15 +82,11 @@ def _called(name: str) -> Iterator[None]:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[BinaryIO]:
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
+    with replacing(target) as partial:
         with partial.open("wb") as out:
             yield out
         if target.exists():
             shutil.copymode(target, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_vectors(

@@ -1,23 +1,19 @@
-"""Files that appear complete or not at all, and errors that say how much room is missing."""
+"""Large files that appear complete or not at all, with errors that say how much room is missing."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from embellama import files
 from embellama.errors import ConversionError
 
 
 @contextmanager
 def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
-    """Give a path next to the target, which takes its place when the block ends well.
-
-    Whatever ends the block otherwise, an interrupt too, removes the file. Only a killed process
-    leaves one behind, ``.<name>.<random>.partial``, which nothing ever reads.
+    """Give a path for a large file, as `files.replacing` does, where there is room for it.
 
     Args:
         target: The file to make or replace. Its folder is made.
@@ -28,16 +24,11 @@ def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
     """
     if "\0" in str(target):
         raise ConversionError(f"{str(target)!r} has a NUL, which no path can have; leave it out")
-    path = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(target, n_bytes)
-        try:
+        with files.replacing(target) as path:
             yield path
-            _sync(path)
-            path.replace(target)
-        finally:
-            path.unlink(missing_ok=True)
     except OSError as exc:
         free = _free(target.parent)
         room = f"{n_bytes} bytes are needed" + ("" if free is None else f", {free} are free")
@@ -45,12 +36,6 @@ def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
             f"{str(target)!r} cannot be written ({exc.strerror or exc}): {room}; make room, check "
             "the folder's rights, or write elsewhere"
         ) from exc
-
-
-def _sync(path: Path) -> None:
-    """Wait until the bytes are on the disk: a crash must not leave a file of zeros."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _check_space(target: Path, n_bytes: int) -> None:

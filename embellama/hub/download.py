@@ -23,13 +23,13 @@ from huggingface_hub import constants
 from tqdm import tqdm
 
 from embellama.errors import ConfigurationError, DownloadError, ModelNotFoundError
+from embellama.files import sha256_of
 from embellama.hub.hub_errors import hub_call, quiet_hub
 from embellama.hub.store import (
     HUB_CACHE_VARIABLE,
     hub_cache_directory,
     is_intact,
     require_room,
-    sha256_of,
     write_receipt,
 )
 from embellama.logs import log

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import filelock
 
 from embellama.errors import ConversionError, DownloadError, ModelError, ModelNotFoundError
+from embellama.files import sha256_of
 from embellama.hub.catalog import CatalogEntry
 from embellama.hub.download import (
     fetch_files,
@@ -29,7 +30,6 @@ from embellama.hub.store import (
     is_intact,
     require_room,
     set_aside,
-    sha256_of,
     storing_in,
     work_directory,
     write_receipt,

@@ -13,13 +13,11 @@ Downloads from the hub stay in the hub's cache (``HF_HOME``), where other tools 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -31,6 +29,7 @@ import platformdirs
 from huggingface_hub import constants
 
 from embellama.errors import ConfigurationError, DownloadError, ModelNotFoundError
+from embellama.files import replacing, sha256_of
 from embellama.gguf_header import printable
 from embellama.hub.catalog import find
 from embellama.logs import log
@@ -148,23 +147,13 @@ def require_room(directory: Path, size_bytes: int, variable: str = CACHE_VARIABL
         )
 
 
-def sha256_of(path: Path) -> str:
-    """Compute the SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_receipt(file: Path, receipt_path: Path, *, name: str, origin: str, sha256: str) -> None:
     """Write down a file's size, time of change and SHA-256, so that a load need not hash it."""
     stat = file.stat()
     receipt = Receipt(name, origin, stat.st_size, stat.st_mtime_ns, sha256)
     receipt_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = receipt_path.with_name(f".{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
-        os.replace(temporary, receipt_path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(receipt_path) as partial:
+        partial.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
 
 
 def read_receipt(receipt_path: Path) -> Receipt | None:

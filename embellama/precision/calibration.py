@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embellama.errors import ConfigurationError, InvalidInputError
+from embellama.files import replacing
 from embellama.logs import log
 from embellama.types import FloatArray
 
@@ -131,7 +131,9 @@ class Calibration:
         )
         target = Path(path)
         try:
-            _write_whole(target, content.model_dump_json(indent=1).encode())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(target) as partial:
+                partial.write_bytes(content.model_dump_json(indent=1).encode())
         except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
             raise ConfigurationError(
                 f"the calibration cannot be written to {str(target)!r} ({exc}); check the folder, "
@@ -223,20 +225,6 @@ def _checked_ranges(ranges: ArrayLike) -> FloatArray:
             "Calibration.from_vectors"
         )
     return found
-
-
-def _write_whole(target: Path, data: bytes) -> None:
-    """Write beside the target, then take its place: a reader sees the old file or the new."""
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read_small(path: Path) -> bytes:

@@ -34,8 +34,8 @@ class CountingReads:
 @pytest.fixture
 def reads(monkeypatch):
     """Remember files at once, however young, and count the reading."""
-    counting = CountingReads(identity._sha256)
-    monkeypatch.setattr(identity, "_sha256", counting)
+    counting = CountingReads(identity.sha256_of)
+    monkeypatch.setattr(identity, "sha256_of", counting)
     monkeypatch.setattr(identity, "_SETTLED_NS", -(10**12))
     return counting
 

@@ -9,6 +9,7 @@ import platformdirs
 import pytest
 
 from embellama.errors import ConfigurationError, DownloadError, ModelNotFoundError
+from embellama.files import sha256_of
 from embellama.hub import store
 from embellama.hub.download import fetch_file, list_repository
 from embellama.hub.store import (
@@ -19,7 +20,6 @@ from embellama.hub.store import (
     read_receipt,
     remove_stored,
     set_aside,
-    sha256_of,
     work_directory,
     write_receipt,
 )
