@@ -8,8 +8,9 @@ them before it waits for the others::
         call.fulfil(compute(mine))
         arrived, left = call.wait(others)      # claim what is left again
 
-A call that ends without having fulfilled its claims, by an error or by Ctrl-C, gives them up, and
-those that waited compute the keys themselves.
+No two calls wait for each other, because each has fulfilled its own claims by then. A call that
+ends without having fulfilled its claims, by an error or by Ctrl-C, gives them up, and those that
+waited compute the keys themselves.
 """
 
 from __future__ import annotations
@@ -73,7 +74,6 @@ class FlightCall:
         self._n_ended_before = flights.n_ended
         self._thread = threading.get_ident()
         self._own: dict[bytes, Claim] = {}
-        self._awaited: Mapping[bytes, Claim] = {}
         self._no_longer_awaited: set[bytes] = set()
 
     def __enter__(self) -> Self:
@@ -91,8 +91,7 @@ class FlightCall:
         """Divide keys into those to compute and those that are being computed.
 
         Returns:
-            The keys to compute now, each once, in order; and the claims to `wait` for, which may
-            be the call's own, made for an earlier window and not fulfilled yet.
+            The keys to compute now, each once, in order; and the claims to `wait` for.
         """
         mine: list[bytes] = []
         others: dict[bytes, Claim] = {}
@@ -102,7 +101,7 @@ class FlightCall:
                 if claim is None:
                     self._own[key] = self._claims[key] = Claim(self)
                     mine.append(key)
-                elif key in self._no_longer_awaited or claim.call.is_suspended_below(self):
+                elif key in self._no_longer_awaited or claim.call.is_interrupted_by(self):
                     mine.append(key)
                 else:
                     others[key] = claim
@@ -133,10 +132,7 @@ class FlightCall:
     def wait(
         self, others: Mapping[bytes, Claim], *, timeout_s: float = PATIENCE_S
     ) -> tuple[dict[bytes, CachedVector], list[bytes]]:
-        """Wait for the vectors that other calls compute.
-
-        Fulfil every claim of this call before. Where one is still open and the other call waits
-        for it in turn, this one does not wait.
+        """Wait for the vectors that other calls compute. Fulfil every claim of this call before.
 
         Args:
             others: What `claim` returned.
@@ -146,34 +142,15 @@ class FlightCall:
             The vectors that arrived, and the keys that did not: `claim` these again.
         """
         with self._changed:
-            circular = {c for c in {claim.call for claim in others.values()} if c.leads_to(self)}
-            patient = {k: c for k, c in others.items() if c.call not in circular}
-            self._awaited = patient
-            try:
-                self._wait_while_some_arrive(list(patient.values()), timeout_s)
-            finally:
-                self._awaited = {}
+            self._wait_while_some_arrive(list(others.values()), timeout_s)
             arrived = {k: c.value for k, c in others.items() if c.value is not None}
             left = [key for key in others if key not in arrived]
             self._no_longer_awaited.update(key for key in left if not others[key].ended)
         return arrived, left
 
-    def is_suspended_below(self, other: FlightCall) -> bool:
-        """Tell whether this is another call of the same thread, a stream's, which can't go on."""
+    def is_interrupted_by(self, other: FlightCall) -> bool:
+        """Tell whether another call runs inside this one: its progress callable has made it."""
         return self is not other and self._thread == other._thread
-
-    def leads_to(self, waiter: FlightCall) -> bool:
-        """Tell whether this call is the waiter, or waits for it, directly or through others."""
-        seen: set[FlightCall] = set()
-        ahead = {self}
-        while ahead:
-            if waiter in ahead:
-                return True
-            seen |= ahead
-            ahead = {
-                claim.call for call in ahead for claim in call._awaited.values() if not claim.ended
-            } - seen
-        return False
 
     def _wait_while_some_arrive(self, claims: list[Claim], timeout_s: float) -> None:
         while claims := [claim for claim in claims if not claim.ended]:
