@@ -1,8 +1,14 @@
-"""Which sequences go into one call of the backend: a pure function."""
+"""Which sequences go into one call of the backend: pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+LEAST_TOKENS = 64
+"""Tokens below which a micro-batch is not made smaller to give another context something to do.
+
+Each pass reads all weights, and that pays for so many tokens at least.
+"""
 
 
 def plan_micro_batches(
@@ -31,3 +37,15 @@ def plan_micro_batches(
         batches[-1].append(index)
         room -= length
     return batches
+
+
+def tokens_for_all(n_tokens: int, *, n_contexts: int, max_batch_tokens: int) -> int:
+    """Return the token budget with which a few texts keep every context busy.
+
+    Args:
+        n_tokens: Tokens of all texts together.
+        n_contexts: Micro-batches that are computed at the same time.
+        max_batch_tokens: Most tokens of a micro-batch.
+    """
+    share = -(-n_tokens // n_contexts)
+    return max(min(share, max_batch_tokens), min(LEAST_TOKENS, max_batch_tokens))

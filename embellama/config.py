@@ -40,6 +40,9 @@ MAX_THREADS = 512
 MAX_CONTEXTS = 64
 """Most contexts of a model: more threads than that compute on no machine we know faster."""
 
+MAX_REQUESTS = 1 << 20
+"""Most calls in flight: a thread or a task waits in each."""
+
 MAX_P = 64
 """Largest p of a p-norm: far beyond where only the largest component counts."""
 
@@ -159,9 +162,16 @@ class ModelConfig(_LayeredConfig):
         max_batch_tokens: Tokens in one micro-batch. A single longer text still goes alone.
         max_batch_requests: Texts in one micro-batch, at most 256.
         n_threads: CPU threads of one forward pass. Unset: the physical cores this process may use.
-        n_contexts: Contexts that compute at the same time on one copy of the weights.
+        n_contexts: Contexts that compute at the same time on one copy of the weights, each with
+            ``n_threads`` if both are set. Unset: chosen by the work, ``n_threads`` in all: one
+            for a single text, contexts of one thread for many.
+        tuning: ``"auto"`` takes what ``embellama tune`` found for this model on this machine in
+            place of defaults; ``"off"`` does not look.
         n_gpu_layers: Layers to put on the GPU. Unset: all of them where a GPU is used.
         use_gpu: True asks for a GPU and fails without one; ``"auto"`` takes one that is there.
+        main_gpu: Which GPU takes what is not split, counted from 0.
+        split_mode: How several GPUs share a model: ``"none"`` uses ``main_gpu`` alone, ``"layer"``
+            gives each some layers, ``"row"`` some rows of each matrix. Unset: by layers.
         use_mmap: Map the file instead of reading it.
         use_mlock: Keep the weights from being swapped out.
         flash_attn: Fused attention; ``"auto"`` lets llama.cpp decide.
@@ -188,9 +198,12 @@ class ModelConfig(_LayeredConfig):
     max_batch_tokens: int = Field(default=256, ge=1, le=MAX_CONTEXT)
     max_batch_requests: int = Field(default=64, ge=1, le=MAX_SEQUENCES)
     n_threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
-    n_contexts: int = Field(default=1, ge=1, le=MAX_CONTEXTS)
+    n_contexts: int | None = Field(default=None, ge=1, le=MAX_CONTEXTS)
+    tuning: Literal["auto", "off"] = "auto"
     n_gpu_layers: int | None = Field(default=None, ge=0, le=10_000)
     use_gpu: bool | Literal["auto"] = "auto"
+    main_gpu: int | None = Field(default=None, ge=0, le=255)
+    split_mode: Literal["none", "layer", "row"] | None = None
     use_mmap: bool = True
     use_mlock: bool = False
     flash_attn: bool | Literal["auto"] = "auto"
@@ -282,6 +295,8 @@ class EngineConfig(_LayeredConfig):
         lazy: Load a configured or catalogued model when it is first asked for.
         memory_limit_bytes: Most bytes of weights, and of the contexts made so far, that a load may
             leave in memory. Idle models make room.
+        max_concurrent_requests: Calls that may run or wait at the same time; one more is refused
+            with `OverloadedError`.
         n_jobs: Threads that tokenize. Unset: the cores this process may use.
         unload_timeout_s: How long an unload waits for running work.
         cache_path: Where downloads and conversions are kept. Unset: the user's cache directory.
@@ -305,6 +320,7 @@ class EngineConfig(_LayeredConfig):
     models: tuple[ModelConfig, ...] = ()
     lazy: bool = False
     memory_limit_bytes: int | None = Field(default=None, ge=1)
+    max_concurrent_requests: int = Field(default=4096, ge=1, le=MAX_REQUESTS)
     n_jobs: int | None = Field(default=None, ge=1, le=MAX_THREADS)
     unload_timeout_s: float = Field(default=60.0, ge=0.0)
     cache_path: Path | None = None

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama.calls import Call
 from embellama.encoding import Encoding, TextOrIds
 from embellama.errors import BatchError, EmbeddingGenerationError
 from embellama.inputs import encode_suspects
-from embellama.loading import LoadedModel
+from embellama.loaded_model import LoadedModel
 from embellama.lookup import CacheAccess, CachedCall
 from embellama.pipeline import Meter, Pipeline, Stopwatch, Window
 from embellama.precision.codes import quantize, shorten
 from embellama.request import EmbedRequest
-from embellama.results import TextReport
+from embellama.results import EmbeddingResult, TextReport, Timings, Usage
 from embellama.tokenization import map_inputs
 from embellama.types import CachedVector, FloatArray
 
@@ -54,11 +55,16 @@ class Embedded:
 
 
 def embed_one(
-    model: LoadedModel, item: TextOrIds, request: EmbedRequest, *, cache: CacheAccess | None = None
+    model: LoadedModel,
+    item: TextOrIds,
+    request: EmbedRequest,
+    *,
+    call: Call,
+    cache: CacheAccess | None = None,
 ) -> Embedded:
     """Embed one checked input; an error of inference is raised as it is, not as a batch's."""
     try:
-        return embed_many(model, [item], request, cache=cache, n_jobs=1)
+        return embed_many(model, [item], request, call=call, cache=cache, n_jobs=1)
     except BatchError as exc:
         alone = exc.__cause__ or exc
         raise alone from alone.__cause__
@@ -69,6 +75,7 @@ def embed_many(
     items: Sequence[TextOrIds],
     request: EmbedRequest,
     *,
+    call: Call,
     cache: CacheAccess | None = None,
     n_jobs: int,
     on_progress: OnProgress = lambda done, total: None,
@@ -79,8 +86,9 @@ def embed_many(
         InvalidInputError: Before any inference, naming every offending input.
         BatchError: Inference failed for some inputs, which it names.
         EmbeddingGenerationError: NaN or infinity came out.
+        EmbeddingTimeoutError: The call's time was up.
     """
-    return _Call(model, items, request, cache, n_jobs, on_progress).run()
+    return _Batch(model, items, request, call, cache, n_jobs, on_progress).run()
 
 
 def finished(rows: FloatArray, request: EmbedRequest) -> NDArray[Any]:
@@ -155,13 +163,37 @@ def cached_vectors(window: Window, rows: FloatArray) -> list[CachedVector]:
     ]
 
 
+def detailed(
+    model: LoadedModel, request: EmbedRequest, done: Embedded, total_s: float
+) -> EmbeddingResult:
+    """Return what was embedded with what became of it, what made it, and where the time went."""
+    meter, fingerprint = done.meter, model.facts.fingerprint
+    n_tokens = sum(report.n_tokens - report.n_dropped for report in done.reports)
+    return EmbeddingResult(
+        vectors=done.vectors,
+        texts=tuple(done.reports),
+        model=model.facts.name,
+        model_fingerprint=fingerprint,
+        fingerprint=request.fingerprint(fingerprint),
+        usage=Usage(len(done.reports), n_tokens, meter.n_computed_tokens),
+        timings=Timings(
+            total_s=total_s,
+            cache_s=meter.cache_s,
+            tokenize_s=meter.tokenize_s,
+            queue_s=meter.queue_s or 0.0,
+            inference_s=meter.inference_s,
+        ),
+    )
+
+
 @dataclass
-class _Call:
+class _Batch:
     """One batch: look up, compute what is missing, take what others compute meanwhile."""
 
     model: LoadedModel
     items: Sequence[TextOrIds]
     request: EmbedRequest
+    call: Call
     cache: CacheAccess | None
     n_jobs: int
     on_progress: OnProgress
@@ -195,28 +227,29 @@ class _Call:
         keys = cache.keys(self.unique)
         numbers = {key: index for index, key in enumerate(keys)}
         todo: Sequence[bytes] = keys
-        with cache.call() as call:
+        with cache.call() as cached:
             while todo:
+                self.call.check()
                 with Stopwatch(self.meter, "cache_s"):
-                    call.claim(todo)
+                    cached.claim(todo)
                 # also those that another call computes now: one error names all that are refused
-                known = self._encoded([numbers[key] for key in todo if key not in call.found])
-                self._place(numbers, call.found)
-                missing = [numbers[key] for key in call.missing]
-                self.model.statistics.record_lookups(hits=len(call.found), misses=len(missing))
+                known = self._encoded([numbers[key] for key in todo if key not in cached.found])
+                self._place(numbers, cached.found)
+                missing = [numbers[key] for key in cached.missing]
+                self.model.statistics.record_lookups(hits=len(cached.found), misses=len(missing))
                 if missing:
-                    self._compute(missing, known, self._keeping(call, keys))
-                others, todo = call.wait()
+                    self._compute(missing, known, self._keeping(cached, keys))
+                others, todo = cached.wait(self.call)
                 self._place(numbers, others)
                 self.model.statistics.record_lookups(hits=len(others), misses=0)
 
     def _keeping(
-        self, call: CachedCall, keys: Sequence[bytes]
+        self, cached: CachedCall, keys: Sequence[bytes]
     ) -> Callable[[Window, FloatArray], None]:
         def keep(window: Window, rows: FloatArray) -> None:
             with Stopwatch(self.meter, "cache_s"):
                 named = [keys[index] for index in window.indices]
-                call.keep(list(zip(named, cached_vectors(window, rows), strict=True)))
+                cached.keep(list(zip(named, cached_vectors(window, rows), strict=True)))
 
         return keep
 
@@ -249,7 +282,12 @@ class _Call:
     ) -> None:
         """Encode and compute some inputs, window by window."""
         pipeline = Pipeline(
-            self.model, self.request.normalization, self._places, self._advance, self.meter
+            self.model,
+            self.request.normalization,
+            self.call,
+            self._places,
+            self._advance,
+            self.meter,
         )
         for window, rows in pipeline.run(self._windows(indices, known)):
             self.out[window.indices] = finished(rows, self.request)

@@ -107,9 +107,10 @@ class InputEncoder:
         if isinstance(item, str):
             ids = self.tokenizer.encode(self.prompt + item)
             n_prompt = self._n_prompt(ids) if self.prompt else 0
+            n_before, n_after = len(self.tokenizer.prefix), len(self.tokenizer.suffix)
         else:
             ids, n_prompt = self._without_prompt(item), 0
-        n_before, n_after = self._n_special(ids)
+            n_before, n_after = self._n_special(ids)
         head, tail = n_before + n_prompt, len(ids) - n_after
         n_own = tail - head
         if n_own == 0 and n_prompt and self._has_tokens(item):

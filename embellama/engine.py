@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama.async_verbs import AsyncVerbs
+from embellama.calls import Call
 from embellama.chunks import Chunk, EmbeddedChunk, check_chunks
 from embellama.embedding import embed_one, finished
 from embellama.errors import ConfigurationError
@@ -18,7 +20,7 @@ from embellama.precision.calibration import Calibration
 from embellama.request import EmbedOptions
 from embellama.rerank.scoring import RerankResult, check_top_n, rank, score_pairs
 from embellama.results import TokenEmbeddings
-from embellama.text_verbs import Input, OnProgress, TextVerbs
+from embellama.text_verbs import Input, OnProgress
 from embellama.tokens import embed_late, embed_tokens
 from embellama.types import (
     IntArray,
@@ -26,13 +28,14 @@ from embellama.types import (
     Normalization,
     Overflow,
     Precision,
+    Priority,
     TruncateSide,
 )
 
 __all__ = ["DEFAULT_MODEL", "EmbeddingEngine"]
 
 
-class EmbeddingEngine(TextVerbs):
+class EmbeddingEngine(AsyncVerbs):
     """Loads GGUF embedding models and embeds texts with them.
 
     Every method may be called from any thread. The engine belongs to the process that made it: in
@@ -55,13 +58,14 @@ class EmbeddingEngine(TextVerbs):
     def warmup_model(self, model: str | None = None) -> ModelInfo:
         """Run one short text, so that the first real one finds memory mapped and buffers made."""
         with self._use(model) as loaded:
-            plain = EmbedOptions(prompt="")
+            plain, call = EmbedOptions(prompt=""), Call("interactive")
             if loaded.cross_encoder is not None:
-                score_pairs(loaded, "warm-up", ["warm-up"])
+                score_pairs(loaded, "warm-up", ["warm-up"], call=call)
             elif loaded.facts.pooling_type == "none":
-                embed_tokens(loaded, ["warm-up"], self._requested(loaded, plain, pooled=False))
+                request = self._requested(loaded, plain, pooled=False)
+                embed_tokens(loaded, ["warm-up"], request, call=call)
             else:
-                embed_one(loaded, "warm-up", self._requested(loaded, plain))
+                embed_one(loaded, "warm-up", self._requested(loaded, plain), call=call)
             return loaded.info
 
     def embed_chunks(
@@ -79,6 +83,8 @@ class EmbeddingEngine(TextVerbs):
         precision: Precision = "float32",
         calibration: Calibration | None = None,
         progress: OnProgress = False,
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
     ) -> list[EmbeddedChunk]:
         """Embed pieces of documents, so that what is known of each travels with its vector.
 
@@ -95,6 +101,8 @@ class EmbeddingEngine(TextVerbs):
             precision: As in `embed`.
             calibration: As in `embed`.
             progress: As in `embed_batch`.
+            priority: As in `embed`.
+            timeout_s: As in `embed`.
 
         Returns:
             The chunks with their vectors, in the order given.
@@ -118,6 +126,8 @@ class EmbeddingEngine(TextVerbs):
             precision=precision,
             calibration=calibration,
             progress=progress,
+            priority=priority,
+            timeout_s=timeout_s,
         )
         return [
             EmbeddedChunk(chunk, vector.copy(), report, done.model, done.fingerprint)
@@ -136,6 +146,8 @@ class EmbeddingEngine(TextVerbs):
         truncate_side: TruncateSide = "right",
         max_tokens: int | None = None,
         normalization: Normalization = "none",
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
     ) -> list[TokenEmbeddings]:
         """Compute the vector of every token, without pooling.
 
@@ -151,6 +163,8 @@ class EmbeddingEngine(TextVerbs):
             truncate_side: Which end a cut takes away.
             max_tokens: A lower limit than the model's.
             normalization: How each token's vector is scaled.
+            priority: As in `embed`.
+            timeout_s: As in `embed`.
 
         Returns:
             For each text float32 (n_tokens, n_embd), the ids, and which characters each token
@@ -170,10 +184,11 @@ class EmbeddingEngine(TextVerbs):
             max_tokens=max_tokens,
             normalization=normalization,
         )
+        call = Call(priority, timeout_s)
         with self._use(model) as loaded:
             request = self._requested(loaded, options, pooled=False)
             items = check_inputs(texts, n_vocab=loaded.facts.n_vocab)
-            return embed_tokens(loaded, items, request, n_jobs=self._n_jobs)
+            return embed_tokens(loaded, items, request, call=call, n_jobs=self._n_jobs)
 
     def embed_late(
         self,
@@ -188,6 +203,8 @@ class EmbeddingEngine(TextVerbs):
         force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
     ) -> NDArray[Any]:
         """Embed the chunks of one text in one pass, so that each vector knows its context.
 
@@ -205,6 +222,8 @@ class EmbeddingEngine(TextVerbs):
             force_dimensions: As in `embed`.
             precision: As in `embed`.
             calibration: As in `embed`.
+            priority: As in `embed`.
+            timeout_s: As in `embed`.
 
         Returns:
             float32 (n_chunks, n_embd). A text in one chunk gets the vector that `embed` gives it.
@@ -223,12 +242,13 @@ class EmbeddingEngine(TextVerbs):
             precision=precision,
             calibration=calibration,
         )
+        call = Call(priority, timeout_s)
         with self._use(model) as loaded:
             request = self._requested(loaded, options)
             pieces = check_texts(chunks)
             if not pieces:
                 return finished(np.empty((0, loaded.facts.n_embd), dtype=np.float32), request)
-            return finished(embed_late(loaded, pieces, request), request)
+            return finished(embed_late(loaded, pieces, request, call=call), request)
 
     def rerank(
         self,
@@ -239,6 +259,8 @@ class EmbeddingEngine(TextVerbs):
         top_n: int | None = None,
         normalize: bool = True,
         overflow: Overflow = "error",
+        priority: Priority = "interactive",
+        timeout_s: float | None = None,
     ) -> list[RerankResult]:
         """Order documents by how well they answer a query. Needs a cross-encoder.
 
@@ -250,6 +272,8 @@ class EmbeddingEngine(TextVerbs):
             normalize: Scores from 0 to 1 by the logistic function; otherwise logits.
             overflow: A pair over the limit is refused (``"error"``), or its document is cut
                 (``"truncate"``).
+            priority: As in `embed`.
+            timeout_s: As in `embed`.
 
         Returns:
             The best first by the model's logits, also where normalised scores are equal;
@@ -260,12 +284,14 @@ class EmbeddingEngine(TextVerbs):
             InvalidInputError: The query or documents cannot be used; all of them are named.
             EmbeddingGenerationError, BatchError: Inference failed.
         """
+        call = Call(priority, timeout_s)
         with self._use(model) as loaded:
             check_top_n(top_n)
             scored = score_pairs(
                 loaded,
                 check_text(query),
                 checked := check_texts(documents),
+                call=call,
                 overflow=overflow,
                 normalize=normalize,
                 n_jobs=self._n_jobs,

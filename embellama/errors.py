@@ -19,6 +19,7 @@
     │   └── ContextError                no context, or a context that is gone
     ├── BatchError                      some texts of a batch could not be embedded
     ├── OverloadedError                 no room now; the same call may succeed later
+    ├── EmbeddingTimeoutError (TimeoutError)    not done within the call's timeout_s
     └── MissingDependencyError (ImportError)
 
 `EmbellamaWarning` is the category of the warnings.
@@ -218,6 +219,21 @@ class OverloadedError(EmbellamaError):
 
     code = "overloaded"
     retryable = True
+
+
+class EmbeddingTimeoutError(EmbellamaError, TimeoutError):
+    """A call was not done within the time it was given.
+
+    Attributes:
+        timeout_s: The time it was given, in seconds.
+    """
+
+    code = "timeout"
+    retryable = True
+
+    def __init__(self, message: str, *, timeout_s: float) -> None:
+        super().__init__(message)
+        self.timeout_s = timeout_s
 
 
 class MissingDependencyError(EmbellamaError, ImportError):

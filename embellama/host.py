@@ -6,11 +6,13 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from embellama._parallel import available_cores
+from embellama.calls import Admission
 from embellama.config import EngineConfig, ModelConfig
 from embellama.errors import (
     ConfigurationError,
@@ -25,13 +27,16 @@ from embellama.hub.reference import (
     parse_reference,
     plain_stem,
 )
-from embellama.hub.resolve import resolve_model
+from embellama.hub.resolve import ResolvedModel, resolve_model
 from embellama.hub.store import cache_directory
 from embellama.identity import ContentDigests, file_state
-from embellama.loading import LoadedModel, open_model
+from embellama.loaded_model import LoadedModel
+from embellama.loading import find_tuning, open_model
+from embellama.logs import log
 from embellama.model_info import ModelInfo
 from embellama.registry import Lease, ModelRegistry
 from embellama.statistics import StatisticsSnapshot
+from embellama.tuning import Tuning
 from embellama.types import Backend
 
 DEFAULT_MODEL = "minilm"
@@ -47,6 +52,7 @@ class ModelHost:
         self._closed = False
         self._backend = backend if backend is not None else _llama_backend()
         self._n_jobs = self._config.n_jobs or available_cores()
+        self._admission = Admission(self._config.max_concurrent_requests)
         self._registry: ModelRegistry[LoadedModel] = ModelRegistry(
             memory_limit_bytes=self._config.memory_limit_bytes
         )
@@ -112,6 +118,7 @@ class ModelHost:
         )
         name = name or (config.model_name if config is not None else None) or resolved.name
         config = config or self._configured.get(name) or ModelConfig()
+        resolved, tuning = self._tuned(str(model), resolved, config, on_step)
         settings = config.model_dump_json(exclude={"model_path", "model_name"})
         loaded = self._registry.load(
             name,
@@ -123,10 +130,40 @@ class ModelHost:
                 backend=self._backend,
                 reference=str(model),
                 digests=self._digests,
+                tuning=tuning,
             ),
             n_bytes=resolved.size_bytes,
         )
         return loaded.info
+
+    def _tuned(
+        self,
+        model: str,
+        resolved: ResolvedModel,
+        config: ModelConfig,
+        on_step: Callable[[str], None] | None,
+    ) -> tuple[ResolvedModel, Tuning | None]:
+        """Return what was found for a model here, and the file that the user let it choose."""
+        folder = cache_directory(self._config.cache_path) / "tuning"
+        look = partial(
+            find_tuning,
+            config=config,
+            backend=self._backend,
+            digests=self._digests,
+            folder=folder,
+        )
+        tuning = look(resolved)
+        named_by_type = model != resolved.name
+        if tuning is None or tuning.file_type is None or resolved.entry is None or named_by_type:
+            return resolved, tuning
+        log.info("embellama.model.retyped", model=resolved.name, file_type=tuning.file_type)
+        chosen = resolve_model(
+            f"{resolved.entry.name}:{tuning.file_type}",
+            cache_path=self._config.cache_path,
+            offline=self._config.offline,
+            progress=on_step,
+        )
+        return chosen, look(chosen)
 
     def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
         """Free a model once the work that runs on it is done.
@@ -156,7 +193,7 @@ class ModelHost:
         Raises:
             ModelNotFoundError: Nothing of this name is loaded.
         """
-        with self._use(model) as loaded:
+        with self._use(model, is_admitted=True) as loaded:
             return loaded.info
 
     def stats(self) -> dict[str, StatisticsSnapshot]:
@@ -191,15 +228,19 @@ class ModelHost:
         self.close()
 
     @contextmanager
-    def _use(self, model: str | None) -> Iterator[LoadedModel]:
-        with self._lease(model) as lease:
+    def _use(self, model: str | None, *, is_admitted: bool = False) -> Iterator[LoadedModel]:
+        with self._lease(model, is_admitted=is_admitted) as lease:
             yield lease.model
 
     @contextmanager
-    def _lease(self, model: str | None) -> Iterator[Lease[LoadedModel]]:
+    def _lease(
+        self, model: str | None, *, is_admitted: bool = False
+    ) -> Iterator[Lease[LoadedModel]]:
         self._check_usable()
         name = self._default_name() if model is None else _checked_name(model)
         with ExitStack() as stack:
+            if not is_admitted:
+                stack.enter_context(self._admission)
             while True:
                 try:
                     lease = stack.enter_context(self._registry.lease(name))

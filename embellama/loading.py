@@ -1,11 +1,11 @@
-"""From a model's name to a model that can embed: each decision made once, and recorded."""
+"""From a model's file to a model that can embed: each decision made once, and recorded."""
 
 from __future__ import annotations
 
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from embellama._parallel import available_cores
@@ -15,114 +15,16 @@ from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.catalog import CatalogEntry
 from embellama.hub.resolve import ResolvedModel
 from embellama.identity import ContentDigests, file_state, model_fingerprint
+from embellama.layout import CoreShare, share_cores
+from embellama.loaded_model import LoadedModel
 from embellama.logs import log
+from embellama.memory_estimate import read_shape
 from embellama.model_info import ModelInfo
 from embellama.pooling import PoolingDecision, decide_pooling
-from embellama.request import EmbedOptions, EmbedRequest
-from embellama.rerank.cross_encoder import CrossEncoder, cross_encoder_for
-from embellama.scheduler import Scheduler
-from embellama.statistics import ModelStatistics
+from embellama.rerank.cross_encoder import cross_encoder_for
 from embellama.tokenization import Tokenizer
-from embellama.types import Backend, BackendInfo, BackendModel, ContextOptions, PoolingType
-from embellama.worker import Job
-
-
-class LoadedModel:
-    """The parts of a model that can embed, or score pairs.
-
-    Attributes:
-        tokenizer: Texts to ids.
-        cross_encoder: How pairs are scored, if that is what the model does.
-        scheduler: Ids to rows.
-        statistics: Counts what it does.
-        requests: Options that were checked against it, by callers that come again.
-        warned_of_prompts: Whether a caller was told that it has prompts.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        cross_encoder: CrossEncoder | None,
-        info: ModelInfo,
-        backend_model: BackendModel,
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.cross_encoder = cross_encoder
-        self.statistics = ModelStatistics(info.name)
-        self.warned_of_prompts = False
-        self.requests: dict[EmbedOptions, EmbedRequest] = {}
-        self._info = info
-        self._backend_model = backend_model
-        self._making = threading.Lock()
-        self.scheduler = self._make_scheduler(info.name, info.pooling_type, info.n_contexts)
-        self._schedulers = [self.scheduler]
-
-    def _make_scheduler(self, name: str, pooling_type: PoolingType, n_contexts: int) -> Scheduler:
-        config, statistics = self._info.config, self.statistics
-
-        def record(job: Job) -> None:
-            statistics.record_batch(
-                n_tokens=job.batch.n_tokens, queue_s=job.queue_s, inference_s=job.inference_s
-            )
-
-        return Scheduler(
-            self._backend_model,
-            name=name,
-            options=ContextOptions(
-                n_tokens=max(self._info.n_ctx, config.max_batch_tokens),
-                n_sequences=config.max_batch_requests,
-                n_threads=self._info.n_threads,
-                pooling_type=pooling_type,
-            ),
-            max_batch_tokens=config.max_batch_tokens,
-            n_contexts=n_contexts,
-            on_done=record,
-        )
-
-    @property
-    def token_scheduler(self) -> Scheduler:
-        """Ids to the rows of every token; its worker and context are made at its first use."""
-        if self._info.pooling_type == "none":
-            return self.scheduler
-        with self._making:
-            if len(self._schedulers) == 1:
-                name = f"{self._info.name}-tokens"
-                self._schedulers.append(self._make_scheduler(name, "none", n_contexts=1))
-            return self._schedulers[1]
-
-    @property
-    def info(self) -> ModelInfo:
-        """What it is, with the memory it takes now."""
-        return replace(self._info, context_bytes=self._context_bytes)
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes of weights and contexts."""
-        return self._info.weights_bytes + self._context_bytes
-
-    @property
-    def _context_bytes(self) -> int:
-        return sum(scheduler.context_bytes for scheduler in self._schedulers)
-
-    @property
-    def facts(self) -> ModelInfo:
-        """What does not change while it is loaded; cheap, for the hot path."""
-        return self._info
-
-    def close(self) -> None:
-        """Stop the workers and free contexts and weights. Blocks until running work is done.
-
-        On a worker's own thread, where a dropped stream may be collected, another thread does it.
-        """
-        if any(scheduler.runs_this_thread for scheduler in self._schedulers):
-            threading.Thread(target=self._close, name="embellama-closing").start()
-        else:
-            self._close()
-
-    def _close(self) -> None:
-        for scheduler in self._schedulers:
-            scheduler.close()
-        self._backend_model.close()
+from embellama.tuning import Tuning, stored_tuning
+from embellama.types import Backend, BackendInfo, Layouts, PoolingType
 
 
 def open_model(
@@ -133,8 +35,18 @@ def open_model(
     backend: Backend,
     reference: str,
     digests: ContentDigests,
+    tuning: Tuning | None = None,
 ) -> LoadedModel:
     """Load a model file and make it ready to embed. Its content is digested meanwhile.
+
+    Args:
+        resolved: The file.
+        name: What the engine calls it.
+        config: Its settings.
+        backend: What runs it.
+        reference: What the user wrote.
+        digests: Of files' content.
+        tuning: What was found for it on this machine.
 
     Raises:
         ConfigurationError: The settings do not fit the model or the machine.
@@ -144,7 +56,9 @@ def open_model(
     before = _states(resolved)
     metadata = read_metadata(resolved.path)
     pooling = _pooling_for(metadata, resolved, config)
-    config = _with_exact_scores(config, metadata, pooling)
+    if tuning is not None and config.flash_attn == "auto":
+        config = config.model_copy(update={"flash_attn": tuning.flash_attn})
+    config = with_exact_scores(config, metadata, pooling.pooling_type)
     n_ctx, limit_warnings = _text_limit(metadata, config)
     clock.mark("metadata")
     content = _digested(metadata, digests)
@@ -157,12 +71,7 @@ def open_model(
             pooling.pooling_type,
             fused_attention=config.flash_attn is not False,
         )
-        if _states(resolved) != before:
-            # the weights in memory may not be those that were digested
-            raise ModelLoadError(
-                f"{str(resolved.path)!r} changed while it was loaded; load it again when it is "
-                "complete"
-            )
+        _check_unchanged(resolved, before)
         tokenizer = Tokenizer(model.vocabulary, metadata)
         cross_encoder = (
             cross_encoder_for(metadata, tokenizer, model.control_tokens)
@@ -170,12 +79,17 @@ def open_model(
             else None
         )
         clock.mark("tokenizer")
+        cores = share_cores(
+            config,
+            read_shape(metadata),
+            tuned=_layouts_on(tuning, model.info.device),
+            on_gpu=model.info.n_layers_offloaded > 0,
+        )
         info = ModelInfo(
             name=name,
             reference=reference,
             fingerprint=fingerprint,
             n_ctx=n_ctx,
-            n_threads=config.n_threads or available_cores(physical=True),
             n_special_tokens=tokenizer.n_special,
             pooling_type=pooling.pooling_type,
             pooling_source=pooling.source,
@@ -189,13 +103,13 @@ def open_model(
             ),
             config=config,
             normalization=config.normalization,
-            n_contexts=config.n_contexts,
             context_bytes=0,
+            **_facts_of_the_cores(cores),
             **_facts_of_the_file(metadata),
             **_facts_of_the_row(resolved.entry, config),
             **_facts_of_the_backend(model.info),
         )
-        loaded = LoadedModel(tokenizer, cross_encoder, info, model)
+        loaded = LoadedModel(tokenizer, cross_encoder, info, model, cores)
     except BaseException:
         model.close()
         raise
@@ -209,17 +123,51 @@ _EXACT_SCORES_TO = 1024
 """Positions up to which a cross-encoder's attention is exact: beyond, it takes too much memory."""
 
 
-def _with_exact_scores(
-    config: ModelConfig, metadata: GGUFMetadata, pooling: PoolingDecision
+def with_exact_scores(
+    config: ModelConfig, metadata: GGUFMetadata, pooling_type: PoolingType
 ) -> ModelConfig:
     """Leave fused attention out where its rounding shows: in a score that is not normalised.
 
     The logits of the tests' cross-encoders are 3e-4 off with it, and 3e-5 without.
     """
-    scores_pairs = pooling.pooling_type == "rank" and metadata.n_ctx_train <= _EXACT_SCORES_TO
+    scores_pairs = pooling_type == "rank" and metadata.n_ctx_train <= _EXACT_SCORES_TO
     if scores_pairs and config.flash_attn == "auto":
         return config.model_copy(update={"flash_attn": False})
     return config
+
+
+def find_tuning(
+    resolved: ResolvedModel,
+    config: ModelConfig,
+    *,
+    backend: Backend,
+    digests: ContentDigests,
+    folder: Path,
+) -> Tuning | None:
+    """Return what was found for a model on this machine. Nothing is measured.
+
+    Args:
+        resolved: The model's file.
+        config: Its settings.
+        backend: What will run it.
+        digests: Of files' content.
+        folder: Where tunings are kept.
+
+    Raises:
+        ModelLoadError: The file cannot be read.
+    """
+    if config.tuning == "off" or not folder.is_dir():
+        return None
+    return stored_tuning(
+        folder,
+        n_cores=config.n_threads or available_cores(physical=True),
+        build=backend.build,
+        content=[digests.digest(path) for path in resolved.paths],
+    )
+
+
+def _layouts_on(tuning: Tuning | None, device: str) -> Layouts | None:
+    return tuning.layouts if tuning is not None and tuning.device == device else None
 
 
 def _digested(metadata: GGUFMetadata, digests: ContentDigests) -> Future[list[str]]:
@@ -247,6 +195,14 @@ def _states(resolved: ResolvedModel) -> list[str]:
             f"{str(resolved.path)!r} cannot be read ({exc.strerror or exc}); check the path and "
             "its rights"
         ) from exc
+
+
+def _check_unchanged(resolved: ResolvedModel, before: list[str]) -> None:
+    """Raise ModelLoadError if the weights in memory may not be those that were digested."""
+    if _states(resolved) != before:
+        raise ModelLoadError(
+            f"{str(resolved.path)!r} changed while it was loaded; load it again when it is complete"
+        )
 
 
 class _Clock:
@@ -303,6 +259,15 @@ def _kind_warnings(metadata: GGUFMetadata) -> tuple[str, ...]:
         f"architecture {metadata.architecture!r} is made to generate text, not for embeddings; "
         "expect weak vectors",
     )
+
+
+def _facts_of_the_cores(cores: CoreShare) -> dict[str, Any]:
+    return {
+        "n_threads": cores.layouts.single.n_threads,
+        "n_contexts": cores.layouts.n_contexts,
+        "layouts": cores.layouts,
+        "layouts_from": cores.source,
+    }
 
 
 def _facts_of_the_file(metadata: GGUFMetadata) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from embellama.cache.flight import Claim, FlightCall, Flights
 from embellama.cache.key import cache_keys
+from embellama.calls import Call
 from embellama.encoding import TextOrIds
 from embellama.request import EmbedRequest
 from embellama.types import CachedVector, VectorCache
@@ -102,13 +103,13 @@ class CachedCall:
         self._access.keep(items)
         self._flight.fulfil(items)
 
-    def wait(self) -> tuple[dict[bytes, CachedVector], list[bytes]]:
-        """Wait for the keys that others compute.
+    def wait(self, caller: Call) -> tuple[dict[bytes, CachedVector], list[bytes]]:
+        """Wait for the keys that others compute, no longer than the caller waits.
 
         Returns:
             What they computed, and the keys with which they failed: those are to be claimed anew.
         """
-        return self._flight.wait(self._others)
+        return self._flight.wait(self._others, caller=caller)
 
     def __enter__(self) -> Self:
         self._flight.__enter__()

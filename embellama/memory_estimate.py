@@ -173,23 +173,36 @@ def estimate_memory(
 
     Args:
         shape: The model's widths.
-        config: Its settings: ``n_ctx``, ``n_contexts``, ``max_batch_tokens``, ``flash_attn``…
+        config: Its settings: ``n_ctx``, ``n_contexts`` (one is counted where it is unset),
+            ``max_batch_tokens``, ``flash_attn``…
         longest_text: Tokens of the longest text that will come; what the limit allows if None.
     """
     limit = config.n_ctx or shape.n_ctx
     n_tokens = max(config.max_batch_tokens, min(longest_text or limit, limit))
-    n_outputs = max(n_tokens, config.max_batch_requests)
-    outputs = n_outputs * (shape.n_vocab + shape.n_embd) * _FLOAT
-    buffers = CONTEXT_BYTES + _compute_bytes(shape, n_tokens, fused=config.flash_attn is not False)
+    outputs, buffers = _context_parts(shape, config, n_tokens)
+    n_contexts = config.n_contexts or 1
     per_token = VOCABULARY_BYTES_PER_TOKEN.get(shape.vocab_kind, _OTHER_VOCABULARY)
     return MemoryEstimate(
         process=PROCESS_BYTES,
         weights=shape.weights_bytes,
         vocabulary=shape.n_vocab * per_token,
-        outputs=config.n_contexts * outputs,
-        buffers=config.n_contexts * buffers,
+        outputs=n_contexts * outputs,
+        buffers=n_contexts * buffers,
         n_tokens=n_tokens,
     )
+
+
+def context_bytes(shape: ModelShape, config: ModelConfig, n_tokens: int) -> int:
+    """Estimate what one context takes that has met a micro-batch of so many tokens."""
+    return sum(_context_parts(shape, config, n_tokens))
+
+
+def _context_parts(shape: ModelShape, config: ModelConfig, n_tokens: int) -> tuple[int, int]:
+    """Bytes of a context's outputs, and of what its forward passes write."""
+    n_outputs = max(n_tokens, config.max_batch_requests)
+    outputs = n_outputs * (shape.n_vocab + shape.n_embd) * _FLOAT
+    fused = config.flash_attn is not False
+    return outputs, CONTEXT_BYTES + _compute_bytes(shape, n_tokens, fused=fused)
 
 
 def _compute_bytes(shape: ModelShape, n_tokens: int, *, fused: bool) -> int:

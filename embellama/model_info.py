@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from embellama.config import ModelConfig
-from embellama.types import Normalization, PoolingType
+from embellama.types import Layouts, Normalization, PoolingType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,10 @@ class ModelInfo:
         device: Where it runs.
         n_layers_offloaded: Layers that really are on a GPU.
         n_layers_offloadable: Layers that could be.
-        n_threads: CPU threads of one forward pass.
-        n_contexts: Contexts that compute at the same time.
+        n_threads: CPU threads of a single text's forward pass.
+        n_contexts: Most contexts that compute at the same time.
+        layouts: Contexts, threads and micro-batches by kind of work.
+        layouts_from: Who chose them: ``"explicit"``, ``"tuned"`` or ``"default"``.
         size_bytes: Bytes of the file.
         weights_bytes: Bytes of the weights in memory.
         context_bytes: Bytes of the contexts made so far.
@@ -87,6 +89,8 @@ class ModelInfo:
     n_layers_offloadable: int
     n_threads: int
     n_contexts: int
+    layouts: Layouts
+    layouts_from: str
     size_bytes: int
     weights_bytes: int
     context_bytes: int
@@ -108,6 +112,7 @@ class ModelInfo:
             "tensor_types": dict(self.tensor_types),
             "prompts": dict(self.prompts),
             "matryoshka_dims": list(self.matryoshka_dims),
+            "layouts": asdict(self.layouts),
             "load_s": dict(self.load_s),
             "warnings": list(self.warnings),
             "memory_bytes": self.memory_bytes,

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from embellama.calls import Call
 from embellama.encoding import Encoding
 from embellama.errors import BatchError, EmbeddingGenerationError
 from embellama.inputs import listed
-from embellama.loading import LoadedModel
+from embellama.loaded_model import LoadedModel
 from embellama.pooling import merge_windows, normalize, rows_with_bad_values
 from embellama.scheduler import PendingRows
 from embellama.types import FloatArray, Normalization
@@ -67,6 +68,7 @@ class Pipeline:
     Attributes:
         model: The model.
         normalization: How rows are scaled.
+        call: Whose inputs they are.
         places: The caller's indices of an input, for errors.
         on_rows: Told, on the calling thread, how many inputs are done with each micro-batch, or
             with each window where long ones are divided.
@@ -75,6 +77,7 @@ class Pipeline:
 
     model: LoadedModel
     normalization: Normalization
+    call: Call
     places: Places = lambda index: (index,)
     on_rows: Callable[[int], None] = lambda n_rows: None
     meter: Meter = field(default_factory=Meter)
@@ -87,6 +90,7 @@ class Pipeline:
         Raises:
             BatchError: Inference failed for some inputs, which it names.
             EmbeddingGenerationError: NaN or infinity came twice for some inputs.
+            EmbeddingTimeoutError: The call's time was up.
         """
         waiting: list[tuple[Window, PendingRows | None]] = []
         failure = None
@@ -113,7 +117,7 @@ class Pipeline:
 
     def _submit(self, window: Window) -> PendingRows | None:
         sequences = [ids for encoding in window.encodings for ids in encoding.windows]
-        return self.model.scheduler.submit(sequences) if sequences else None
+        return self.model.scheduler.submit(sequences, call=self.call) if sequences else None
 
     def _rows_of(self, window: Window, pending: PendingRows | None) -> FloatArray:
         if pending is None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama.calls import Call
 from embellama.embedding import (
     WINDOW,
     cached_vectors,
@@ -22,7 +23,7 @@ from embellama.embedding import (
 )
 from embellama.encoding import Encoding, TextOrIds
 from embellama.inputs import check_inputs, encode_suspects
-from embellama.loading import LoadedModel
+from embellama.loaded_model import LoadedModel
 from embellama.lookup import CacheAccess
 from embellama.pipeline import Pipeline, Window
 from embellama.request import EmbedRequest
@@ -37,6 +38,7 @@ def embed_iterable(
     items: Iterable[object],
     request: EmbedRequest,
     *,
+    call: Call,
     cache: CacheAccess | None = None,
     n_jobs: int,
 ) -> Iterator[NDArray[Any]]:
@@ -49,7 +51,7 @@ def embed_iterable(
         (dimensions,) vectors in the order of the inputs, each its own memory.
     """
     stream = _Stream(model, request, cache, n_jobs)
-    pipeline = Pipeline(model, request.normalization, stream.places)
+    pipeline = Pipeline(model, request.normalization, call, stream.places)
     for window, rows in pipeline.run(stream.windows(iter(items))):
         for row in finished(stream.assembled(window, rows), request):
             # a copy of its own: a view would keep the whole window alive

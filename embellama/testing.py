@@ -57,7 +57,12 @@ class FakeContext:
         self.size_bytes = 16 * options.n_tokens
         self.batches: list[MicroBatch] = []
         self.thread = threading.current_thread()
+        self.n_threads = options.n_threads
         self._model = model
+
+    def set_n_threads(self, n_threads: int) -> None:
+        """Remember it."""
+        self.n_threads = n_threads
 
     def run(self, batch: MicroBatch) -> FloatArray:
         """Return what the callable makes of the micro-batch."""
@@ -118,6 +123,8 @@ class FakeBackend:
         compute: Makes the rows of a micro-batch; may raise, or block.
         n_embd: Components of its rows.
     """
+
+    build = "fake"
 
     def __init__(self, compute: Compute = length_rows, *, n_embd: int = 2) -> None:
         self._compute = compute

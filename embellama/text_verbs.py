@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from embellama.cache import EmbeddingCache
 from embellama.cache.flight import Flights
+from embellama.calls import Call
 from embellama.config import EngineConfig
-from embellama.embedding import Embedded, embed_many, embed_one
+from embellama.embedding import Embedded, detailed, embed_many, embed_one
 from embellama.errors import EmbellamaWarning
 from embellama.host import ModelHost
 from embellama.inputs import check_input, check_inputs, check_not_one_text
-from embellama.loading import LoadedModel
+from embellama.loaded_model import LoadedModel
 from embellama.lookup import CacheAccess
 from embellama.precision.calibration import Calibration
 from embellama.progress import reporting
@@ -27,10 +28,9 @@ from embellama.request import (
     check_choices,
     check_makes_vectors,
     missing_prompt,
-    resolve_request,
     unknown_prompt,
 )
-from embellama.results import EmbeddingResult, Timings, Usage
+from embellama.results import EmbeddingResult
 from embellama.streaming import embed_iterable
 from embellama.types import (
     Backend,
@@ -39,6 +39,7 @@ from embellama.types import (
     Normalization,
     Overflow,
     Precision,
+    Priority,
     TruncateSide,
     VectorCache,
 )
@@ -46,10 +47,6 @@ from embellama.types import (
 OnProgress = bool | Callable[[int, int], None]
 Input = str | Sequence[int] | IntArray
 """A text, or the token ids of one, special tokens included."""
-
-
-_REMEMBERED = 256
-"""Options of earlier calls that are kept checked: checking takes longer than a cached vector."""
 
 
 class TextVerbs(ModelHost):
@@ -84,6 +81,8 @@ class TextVerbs(ModelHost):
         force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
+        priority: Priority = "interactive",
+        timeout_s: float | None = None,
     ) -> NDArray[Any]:
         """Embed one text. Blocks until it is done.
 
@@ -103,6 +102,8 @@ class TextVerbs(ModelHost):
             force_dimensions: Also where the model was not trained for that.
             precision: The type of the components.
             calibration: Their ranges, for ``"int8"`` and ``"uint8"``.
+            priority: ``"interactive"`` goes ahead of ``"bulk"``, which still gets its turns.
+            timeout_s: Seconds after which the answer is of no use.
 
         Returns:
             float32 (n_embd,), of length 1 unless told otherwise; of ``dimensions`` components in
@@ -113,6 +114,8 @@ class TextVerbs(ModelHost):
             ConfigurationError: An option has no such value, or the model cannot do it.
             InvalidInputError: The text is no str, empty, too long, or not valid Unicode.
             EmbeddingGenerationError: Inference failed.
+            EmbeddingTimeoutError: It was not done within ``timeout_s``.
+            OverloadedError: More calls are waiting than the engine is configured for.
         """
         options = EmbedOptions(
             kind=kind,
@@ -128,13 +131,7 @@ class TextVerbs(ModelHost):
             precision=precision,
             calibration=calibration,
         )
-        with self._use(model) as loaded:
-            item = check_input(text, n_vocab=loaded.facts.n_vocab)
-            request = self._requested(loaded, options)
-            vector: NDArray[Any] = embed_one(
-                loaded, item, request, cache=self._access(loaded, request)
-            ).vectors[0]
-            return vector
+        return self._embed(model, text, options, Call(priority, timeout_s))
 
     def embed_query(
         self,
@@ -147,6 +144,8 @@ class TextVerbs(ModelHost):
         force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
+        priority: Priority = "interactive",
+        timeout_s: float | None = None,
     ) -> NDArray[Any]:
         """Embed what is searched for: `embed` with ``kind="query"``."""
         return self.embed(
@@ -159,6 +158,8 @@ class TextVerbs(ModelHost):
             force_dimensions=force_dimensions,
             precision=precision,
             calibration=calibration,
+            priority=priority,
+            timeout_s=timeout_s,
         )
 
     def embed_documents(
@@ -173,6 +174,8 @@ class TextVerbs(ModelHost):
         force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
     ) -> NDArray[Any]:
         """Embed what is searched in: `embed_batch` with ``kind="document"``."""
         return self.embed_batch(
@@ -186,6 +189,8 @@ class TextVerbs(ModelHost):
             force_dimensions=force_dimensions,
             precision=precision,
             calibration=calibration,
+            priority=priority,
+            timeout_s=timeout_s,
         )
 
     def embed_batch(
@@ -206,6 +211,8 @@ class TextVerbs(ModelHost):
         force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
     ) -> NDArray[Any]:
         """Embed many texts. Blocks until they are done; Ctrl-C ends it within a micro-batch.
 
@@ -238,9 +245,7 @@ class TextVerbs(ModelHost):
             precision=precision,
             calibration=calibration,
         )
-        with self._use(model) as loaded:
-            request = self._requested(loaded, options)
-            return self._embed_batch(loaded, texts, request, progress).vectors
+        return self._embed_batch(model, texts, options, Call(priority, timeout_s), progress)
 
     def embed_detailed(
         self,
@@ -260,6 +265,8 @@ class TextVerbs(ModelHost):
         force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
     ) -> EmbeddingResult:
         """Embed many texts as `embed_batch` does, and say what became of each.
 
@@ -281,11 +288,11 @@ class TextVerbs(ModelHost):
             precision=precision,
             calibration=calibration,
         )
-        start = time.perf_counter()
+        start, call = time.perf_counter(), Call(priority, timeout_s)
         with self._use(model) as loaded:
             request = self._requested(loaded, options)
-            done = self._embed_batch(loaded, texts, request, progress)
-            return _detailed(loaded, request, done, time.perf_counter() - start)
+            done = self._embed_many(loaded, texts, request, call, progress)
+            return detailed(loaded, request, done, time.perf_counter() - start)
 
     def embed_stream(
         self,
@@ -304,6 +311,7 @@ class TextVerbs(ModelHost):
         force_dimensions: bool = False,
         precision: Precision = "float32",
         calibration: Calibration | None = None,
+        priority: Priority = "bulk",
     ) -> Generator[NDArray[Any], None, None]:
         """Embed texts as they come, in bounded memory. The arguments are those of `embed`.
 
@@ -337,7 +345,7 @@ class TextVerbs(ModelHost):
         check_choices(options)
         check_not_one_text(texts)
         self._check_usable()
-        return self._stream(model, texts, options)
+        return self._stream(model, texts, options, Call(priority))
 
     # ── inside ──────────────────────────────────────────────────────────────────────────────
 
@@ -346,7 +354,7 @@ class TextVerbs(ModelHost):
     ) -> EmbedRequest:
         """Check options against the model; warn once where its prompts are left out."""
         check_makes_vectors(loaded.facts, pooled=pooled)
-        request = _resolved(loaded, options)
+        request = loaded.request_for(options)
         doubtful = request.prompt_is_missing or request.prompt_is_unknown
         if doubtful and not loaded.warned_of_prompts:
             loaded.warned_of_prompts = True
@@ -370,8 +378,45 @@ class TextVerbs(ModelHost):
             n_embd=loaded.facts.n_embd,
         )
 
+    def _embed(
+        self,
+        model: str | None,
+        text: Input,
+        options: EmbedOptions,
+        call: Call,
+        *,
+        is_admitted: bool = False,
+    ) -> NDArray[Any]:
+        with self._use(model, is_admitted=is_admitted) as loaded:
+            item = check_input(text, n_vocab=loaded.facts.n_vocab)
+            request = self._requested(loaded, options)
+            access = self._access(loaded, request)
+            vector: NDArray[Any] = embed_one(
+                loaded, item, request, call=call, cache=access
+            ).vectors[0]
+            return vector
+
     def _embed_batch(
-        self, loaded: LoadedModel, texts: object, request: EmbedRequest, progress: OnProgress
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        options: EmbedOptions,
+        call: Call,
+        progress: OnProgress = False,
+        *,
+        is_admitted: bool = False,
+    ) -> NDArray[Any]:
+        with self._use(model, is_admitted=is_admitted) as loaded:
+            request = self._requested(loaded, options)
+            return self._embed_many(loaded, texts, request, call, progress).vectors
+
+    def _embed_many(
+        self,
+        loaded: LoadedModel,
+        texts: object,
+        request: EmbedRequest,
+        call: Call,
+        progress: OnProgress,
     ) -> Embedded:
         items = check_inputs(texts, n_vocab=loaded.facts.n_vocab)
         with reporting(progress, total=len(items)) as on_progress:
@@ -379,18 +424,21 @@ class TextVerbs(ModelHost):
                 loaded,
                 items,
                 request,
+                call=call,
                 cache=self._access(loaded, request),
                 n_jobs=self._n_jobs,
                 on_progress=on_progress,
             )
 
     def _stream(
-        self, model: str | None, texts: Iterable[Input], options: EmbedOptions
+        self, model: str | None, texts: Iterable[Input], options: EmbedOptions, call: Call
     ) -> Generator[NDArray[Any], None, None]:
         with self._lease(model) as lease:
             request = self._requested(lease.model, options)
             access = self._access(lease.model, request)
-            vectors = embed_iterable(lease.model, texts, request, cache=access, n_jobs=self._n_jobs)
+            vectors = embed_iterable(
+                lease.model, texts, request, call=call, cache=access, n_jobs=self._n_jobs
+            )
             for vector in vectors:
                 lease.suspend()
                 yield vector
@@ -408,38 +456,3 @@ def _stacklevel() -> int:
 
 def _is_ours(package: str | None) -> bool:
     return (package or "").partition(".")[0] == __package__
-
-
-def _resolved(loaded: LoadedModel, options: EmbedOptions) -> EmbedRequest:
-    try:
-        known = loaded.requests.get(options)
-    except TypeError:  # an option with a value that cannot be hashed: the check says which
-        known = None
-    if known is not None:
-        return known
-    request = resolve_request(loaded.facts, loaded.tokenizer, options)
-    if len(loaded.requests) < _REMEMBERED:
-        loaded.requests[options] = request
-    return request
-
-
-def _detailed(
-    loaded: LoadedModel, request: EmbedRequest, done: Embedded, total_s: float
-) -> EmbeddingResult:
-    meter, fingerprint = done.meter, loaded.facts.fingerprint
-    n_tokens = sum(report.n_tokens - report.n_dropped for report in done.reports)
-    return EmbeddingResult(
-        vectors=done.vectors,
-        texts=tuple(done.reports),
-        model=loaded.facts.name,
-        model_fingerprint=fingerprint,
-        fingerprint=request.fingerprint(fingerprint),
-        usage=Usage(len(done.reports), n_tokens, meter.n_computed_tokens),
-        timings=Timings(
-            total_s=total_s,
-            cache_s=meter.cache_s,
-            tokenize_s=meter.tokenize_s,
-            queue_s=meter.queue_s or 0.0,
-            inference_s=meter.inference_s,
-        ),
-    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from embellama.calls import Call
 from embellama.encoding import Encoding, InputEncoder, TextOrIds
 from embellama.errors import (
     BatchError,
@@ -15,7 +16,7 @@ from embellama.errors import (
     InvalidInputError,
 )
 from embellama.inputs import encode_suspects, is_blank
-from embellama.loading import LoadedModel
+from embellama.loaded_model import LoadedModel
 from embellama.pipeline import bad_values
 from embellama.pooling import normalize, pool_token_rows, rows_with_bad_values
 from embellama.request import EmbedRequest
@@ -25,13 +26,18 @@ from embellama.types import FloatArray, IntArray
 
 
 def embed_tokens(
-    model: LoadedModel, items: Sequence[TextOrIds], request: EmbedRequest, *, n_jobs: int = 1
+    model: LoadedModel,
+    items: Sequence[TextOrIds],
+    request: EmbedRequest,
+    *,
+    call: Call,
+    n_jobs: int = 1,
 ) -> list[TokenEmbeddings]:
     """Compute the vector of every token of checked inputs."""
     encoder = request.encoder
     known = encode_suspects(items, encoder, n_jobs=n_jobs)
     encodings = [known.get(index) or _encoded(encoder, item) for index, item in enumerate(items)]
-    rows = _token_rows(model, [encoding.windows[0] for encoding in encodings])
+    rows = _token_rows(model, [encoding.windows[0] for encoding in encodings], call)
     model.statistics.record_texts(
         len(items),
         n_truncated=sum(encoding.n_dropped > 0 for encoding in encodings),
@@ -53,10 +59,10 @@ def _encoded(encoder: InputEncoder, item: TextOrIds) -> Encoding:
     return encoding
 
 
-def _token_rows(model: LoadedModel, sequences: Sequence[IntArray]) -> list[FloatArray]:
+def _token_rows(model: LoadedModel, sequences: Sequence[IntArray], call: Call) -> list[FloatArray]:
     if not sequences:
         return []
-    pending = model.token_scheduler.submit(sequences)
+    pending = model.token_scheduler.submit(sequences, call=call)
     try:
         rows = pending.token_rows()
     except BatchError as exc:
@@ -92,7 +98,9 @@ def _spans(encoder: InputEncoder, item: TextOrIds, encoding: Encoding) -> Sequen
     return [*spans[:head], *own, *spans[end:]]
 
 
-def embed_late(model: LoadedModel, chunks: Sequence[str], request: EmbedRequest) -> FloatArray:
+def embed_late(
+    model: LoadedModel, chunks: Sequence[str], request: EmbedRequest, *, call: Call
+) -> FloatArray:
     """Compute the chunks of one text in one pass, so that each vector knows the whole.
 
     The first chunk's vector has the special tokens (and the prompt) before the text, the last one's
@@ -122,7 +130,7 @@ def embed_late(model: LoadedModel, chunks: Sequence[str], request: EmbedRequest)
             n_tokens=[len(part) for part in parts],
             limit=request.encoder.limit,
         )
-    (rows,) = _token_rows(model, [ids])
+    (rows,) = _token_rows(model, [ids], call)
     model.statistics.record_texts(len(chunks))
     offsets = np.cumsum([0, *map(len, parts)], dtype=np.int32)
     if model.facts.pooling_type == "last":

@@ -34,6 +34,10 @@ Kind: TypeAlias = Literal["query", "document"]
 """The role of a text in a search, for models that were trained with a prompt for each."""
 
 
+Priority: TypeAlias = Literal["interactive", "bulk"]
+"""How urgent a call is: somebody waits for each answer, or for the whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
     """What one call of a backend computes: whole sequences, laid end to end.
@@ -144,7 +148,7 @@ class ContextOptions:
     Attributes:
         n_tokens: Most tokens in a micro-batch, and in any one sequence.
         n_sequences: Most sequences in a micro-batch.
-        n_threads: CPU threads of one forward pass.
+        n_threads: CPU threads of one forward pass, to begin with.
         pooling_type: Another pooling than the model's own; ``"none"`` for token rows.
     """
 
@@ -152,6 +156,59 @@ class ContextOptions:
     n_sequences: int
     n_threads: int
     pooling_type: PoolingType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the cores are shared out for one kind of work.
+
+    Attributes:
+        n_contexts: Micro-batches that are computed at the same time.
+        n_threads: CPU threads of each.
+        max_batch_tokens: Tokens of a micro-batch.
+    """
+
+    n_contexts: int
+    n_threads: int
+    max_batch_tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.n_contexts} × {self.n_threads}, micro-batches of {self.max_batch_tokens}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layouts:
+    """Layouts by kind of work.
+
+    Attributes:
+        short: Many texts of less than `SHORT_TOKENS` tokens on average.
+        long: Many longer ones.
+        single: One text, and nothing else to do.
+    """
+
+    short: Layout
+    long: Layout
+    single: Layout
+
+    @classmethod
+    def of_one(cls, layout: Layout) -> Layouts:
+        """Take one layout for every kind of work."""
+        return cls(short=layout, long=layout, single=layout)
+
+    @property
+    def n_contexts(self) -> int:
+        """Contexts that some kind of work needs."""
+        return max(self.short.n_contexts, self.long.n_contexts, self.single.n_contexts)
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """Tokens of the largest micro-batch of any kind."""
+        parts = (self.short, self.long, self.single)
+        return max(part.max_batch_tokens for part in parts)
+
+
+SHORT_TOKENS = 64
+"""Mean tokens of a text below which texts count as short."""
 
 
 class Vocabulary(Protocol):
@@ -175,6 +232,10 @@ class BackendContext(Protocol):
     @property
     def size_bytes(self) -> int:
         """Bytes of the buffers."""
+        ...
+
+    def set_n_threads(self, n_threads: int) -> None:
+        """Compute with so many CPU threads from now on."""
         ...
 
     def run(self, batch: MicroBatch) -> FloatArray:
@@ -219,6 +280,11 @@ class BackendModel(Protocol):
 
 class Backend(Protocol):
     """What can run a GGUF. It lends the file's vocabulary; tokenization is not its concern."""
+
+    @property
+    def build(self) -> str:
+        """Which build of what it is; what was measured with one says nothing about another."""
+        ...
 
     def load(
         self, metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,33 +13,26 @@ from embellama.errors import ContextError, EmbeddingGenerationError, EmbellamaEr
 from embellama.logs import log
 from embellama.pooling import ROW_POOLINGS, pool_token_rows
 from embellama.types import BackendContext, BackendModel, ContextOptions, FloatArray, MicroBatch
+from embellama.waiting import Part, WaitingLine
 
 
-@dataclass
-class Job:
-    """A micro-batch and the future its rows go to.
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A micro-batch that was computed.
 
     Attributes:
-        batch: What to compute.
-        rows: float32 (n_sequences, n_embd), or (n_tokens, n_embd) where nothing is pooled.
-        submitted_s: When it was queued, on the clock of `time.perf_counter`.
-        queue_s: Seconds it waited; 0 until a worker has taken it.
-        inference_s: Seconds it was computed; 0 until it is done.
+        n_tokens: Of all its sequences.
+        queue_s: Seconds that the group waited which waited longest.
+        inference_s: Seconds it was computed.
     """
 
-    batch: MicroBatch
-    rows: Future[FloatArray] = field(default_factory=Future)
-    submitted_s: float = field(default_factory=time.perf_counter)
-    queue_s: float = 0.0
-    inference_s: float = 0.0
-
-
-JobQueue: TypeAlias = "SimpleQueue[Job | None]"
-"""Jobs for any worker of a model; each worker ends at the ``None`` it takes."""
+    n_tokens: int
+    queue_s: float
+    inference_s: float
 
 
 class InferenceWorker:
-    """Takes jobs from a queue until it takes ``None``.
+    """Computes one micro-batch after the other until its line is closed.
 
     The context is made on the worker's own thread. It starts at the micro-batch's size and grows,
     by doubling and never beyond ``options.n_tokens``, when a longer text comes: a model with a
@@ -52,19 +42,22 @@ class InferenceWorker:
     def __init__(
         self,
         model: BackendModel,
-        jobs: JobQueue,
+        line: WaitingLine,
+        number: int,
         *,
         options: ContextOptions,
         n_tokens_at_start: int,
         name: str,
         on_context: Callable[[BackendContext], None] = lambda context: None,
-        on_done: Callable[[Job], None] = lambda job: None,
+        on_done: Callable[[Computed], None] = lambda computed: None,
     ) -> None:
         self._model = model
-        self._jobs = jobs
+        self._line = line
+        self._number = number
         self._options = options
         self._n_tokens_at_start = min(n_tokens_at_start, options.n_tokens)
         self._capacity = 0
+        self._n_threads = self._threads_set = options.n_threads
         self._context: BackendContext | None = None
         self._is_tainted = False
         self._on_context = on_context
@@ -73,7 +66,7 @@ class InferenceWorker:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait until the worker has taken its ``None``, finished, and freed its context."""
+        """Wait until the line is closed, and the worker has finished and freed its context."""
         self._thread.join()
 
     @property
@@ -82,25 +75,46 @@ class InferenceWorker:
         return threading.current_thread() is self._thread
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if job.rows.set_running_or_notify_cancel():
-                self._compute(job)
-            del job  # the rows live as long as their caller wants them, not until the next job
+        while (work := self._line.take(self._number)) is not None:
+            self._n_threads = work.n_threads
+            self._compute(work.parts)
+            del work  # the rows live as long as their caller wants them, not until the next ones
         self._drop_context()
 
-    def _compute(self, job: Job) -> None:
+    def _compute(self, parts: Sequence[Part]) -> None:
         start = time.perf_counter()
-        job.queue_s = start - job.submitted_s
+        batch = None
         try:
-            rows = self._rows_of(job.batch)
-            job.inference_s = time.perf_counter() - start
-            self._on_done(job)
-        except BaseException as exc:  # noqa: BLE001  # whatever it is, the caller is waiting for it
-            job.rows.set_exception(_as_ours(exc))
+            batch = _packed(parts)
+            rows = self._rows_of(batch)
+            spent = time.perf_counter() - start
+            self._on_done(
+                Computed(batch.n_tokens, max(part.group.queue_s for part in parts), spent)
+            )
+            self._deliver(parts, batch, rows, spent)
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, callers are waiting for it
             self._drop_context()
-            log.warning("embellama.microbatch.failed", n_tokens=job.batch.n_tokens, error=repr(exc))
-        else:
-            job.rows.set_result(rows)
+            n_tokens = batch.n_tokens if batch is not None else 0
+            log.warning("embellama.microbatch.failed", n_tokens=n_tokens, error=repr(exc))
+            if len(parts) == 1:
+                parts[0].group.fail(_as_ours(exc))
+                return
+            for part in parts:  # one caller's trouble is not another's
+                self._compute([part])
+
+    def _deliver(
+        self, parts: Sequence[Part], batch: MicroBatch, rows: FloatArray, spent: float
+    ) -> None:
+        pooled = len(rows) == batch.n_sequences and self._options.pooling_type != "none"
+        at = 0
+        for part in parts:
+            n_sequences = part.stop - part.start
+            stop = at + (n_sequences if pooled else part.n_tokens)
+            # a copy: a view of one caller's rows would keep those of all others alive
+            own = rows if len(parts) == 1 else rows[at:stop].copy()
+            part.group.inference_s += spent * part.n_tokens / batch.n_tokens
+            part.group.deliver(part.start, n_sequences, own)
+            at = stop
 
     def _rows_of(self, batch: MicroBatch) -> FloatArray:
         rows = self._context_for(batch.n_tokens).run(batch)
@@ -133,6 +147,10 @@ class InferenceWorker:
             self._capacity = capacity
             self._is_tainted = False
             self._on_context(self._context)
+            self._threads_set = self._options.n_threads
+        if self._n_threads != self._threads_set:
+            self._context.set_n_threads(self._n_threads)
+            self._threads_set = self._n_threads
         return self._context
 
     def _drop_context(self) -> None:
@@ -143,6 +161,13 @@ class InferenceWorker:
             context.close()
         except Exception as exc:  # noqa: BLE001  # the worker has other callers to serve
             log.warning("embellama.context.leaked", error=repr(exc))
+
+
+def _packed(parts: Sequence[Part]) -> MicroBatch:
+    sequences = [ids for part in parts for ids in part.sequences]
+    if parts[0].token_types is None:
+        return MicroBatch.pack(sequences)
+    return MicroBatch.pack(sequences, [ids for part in parts for ids in part.token_types or ()])
 
 
 def _as_ours(exc: BaseException) -> EmbellamaError:

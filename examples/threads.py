@@ -8,17 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from embellama import EmbeddingEngine, ModelConfig
+from embellama import EmbeddingEngine
 
 N_THREADS = 16
 TEXTS = [f"Request {number}: where is parcel {number * 7919 % 10_007}?" for number in range(320)]
 
 
 def main() -> None:
-    # two contexts of one thread each compute side by side on one copy of the weights
-    config = ModelConfig(n_contexts=2, n_threads=1)
     with EmbeddingEngine() as engine, ThreadPoolExecutor(N_THREADS) as pool:
-        engine.load_model("minilm", config=config)
+        engine.load_model("minilm")
+        # texts of all threads share micro-batches, so that this costs little more than one batch
         expected = engine.embed_batch("minilm", TEXTS)
         start = time.perf_counter()
         vectors = np.stack(list(pool.map(lambda text: engine.embed("minilm", text), TEXTS)))

@@ -52,6 +52,10 @@ class RecordingBackend:
         """How many times each sequence was computed."""
         return Counter(map(tuple, self.sequences))
 
+    @property
+    def build(self) -> str:
+        return self._inner.build
+
     def load(
         self, metadata: GGUFMetadata, config: Config, pooling_type: PoolingType
     ) -> BackendModel:
@@ -90,6 +94,9 @@ class _Context:
     @property
     def size_bytes(self) -> int:
         return self._inner.size_bytes
+
+    def set_n_threads(self, n_threads: int) -> None:
+        self._inner.set_n_threads(n_threads)
 
     def run(self, batch: MicroBatch) -> FloatArray:
         self._owner.before(batch)

@@ -18,18 +18,21 @@ PACKAGE = ROOT / "embellama"
 
 LAYERS = (
     {"errors", "types"},
-    {"logs", "progress", "files", "config", "gguf_header", "gguf_checks", "gguf"}
+    {"calls", "logs", "progress", "files", "config", "gguf_header", "gguf_checks", "gguf"}
     | {"batching", "pooling", "wordpiece", "precision", "similarity"}
     | {"memory_estimate"},
     {"_parallel", "_llama", "cache", "identity", "spans"},
-    {"tokenization", "encoding", "inputs", "worker", "scheduler", "model_info", "testing"}
+    {"tokenization", "encoding", "inputs", "model_info", "testing"}
+    | {"layout", "waiting", "worker", "scheduler", "tuning"}
     | {"statistics", "results", "request", "chunks"},
     {"hub"},
-    {"loading", "registry", "lookup", "pipeline", "embedding", "streaming", "tokens", "rerank"}
+    {"loaded_model", "loading", "registry", "lookup", "pipeline", "embedding", "streaming", "tokens", "rerank"}
     | {"presets"},
     {"host"},
     {"text_verbs"},
+    {"async_verbs"},
     {"engine"},
+    {"bench"},
     {"__init__"},
     {"cli"},
     {"__main__"},

@@ -103,6 +103,16 @@ class LlamaContext:
         _point(self._batch, "seq_id", self._pointers)
         _point(self._batch, "logits", self._outputs)
 
+    def set_n_threads(self, n_threads: int) -> None:
+        """Compute with so many CPU threads from now on.
+
+        Raises:
+            ContextError: The context is closed.
+        """
+        if self._handle is None:
+            raise ContextError("the context is closed")
+        lib.llama_set_n_threads(self._handle, n_threads, n_threads)
+
     def run(self, batch: MicroBatch) -> FloatArray:
         """Compute a micro-batch; see `BackendContext.run`.
 

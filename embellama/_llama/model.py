@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +9,19 @@ from typing import Any
 from embellama._llama.binding import LogLines, capture_log, lib, run_once
 from embellama._llama.context import LlamaContext
 from embellama._llama.control_tokens import control_tokens_in
-from embellama._llama.devices import gpu_names
+from embellama._llama.devices import (
+    binding_version,
+    cpu_features,
+    describe_build,
+    gpus_among,
+    list_devices,
+)
 from embellama._llama.memory import give_memory_back
+from embellama._llama.offload import Offload, plan_offload
 from embellama._llama.token_types import open_token_types
 from embellama._llama.vocabulary import LlamaVocabulary
 from embellama.config import ModelConfig
-from embellama.errors import ConfigurationError, ContextError, ModelLoadError
+from embellama.errors import ContextError, ModelLoadError
 from embellama.gguf import GGUFMetadata
 from embellama.types import BackendInfo, ContextOptions, PoolingType
 
@@ -43,13 +49,14 @@ tokenizer.json may say otherwise, because llama.cpp's converter puts there what
 ``clean_up_tokenization_spaces`` says, which is about turning tokens into text.
 """
 
-_ALL_LAYERS = -1
-_NO_DEVICES = (ctypes.c_void_p * 1)(None)
-"""The NULL that ends an empty list of GPUs; llama.cpp reads it while it loads."""
-
 
 class LlamaBackend:
     """Runs GGUF files with llama.cpp."""
+
+    @property
+    def build(self) -> str:
+        """llama-cpp-python's version, and the CPU features that llama.cpp was compiled for."""
+        return describe_build(binding_version(), cpu_features())
 
     def load(
         self, metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
@@ -57,7 +64,7 @@ class LlamaBackend:
         """Load the weights of a GGUF.
 
         Raises:
-            ConfigurationError: A GPU is asked for and this build has none.
+            ConfigurationError: A GPU is asked for and this build sees none, or not that one.
             ModelLoadError: llama.cpp refused the file; its last log lines are in the message.
         """
         return LlamaModel(metadata, config, pooling_type)
@@ -76,25 +83,14 @@ class LlamaModel:
         self._max_positions = metadata.n_ctx_train if absolute else None
         self._pooling_type: PoolingType = pooling_type
         self._typed_tokens = open_token_types(metadata)
-        self._handle, lines = _load(metadata, _model_params(config))
+        offload = plan_offload(config, gpus_among(list_devices()))
+        self._handle, lines = _load(metadata, config, offload)
         self.vocabulary = LlamaVocabulary(self._handle)
         self.info = self._describe(lines)
 
     def _describe(self, lines: LogLines) -> BackendInfo:
-        offloaded = lines.find(r"offloaded (\d+)/(\d+) layers to GPU")
-        n_offloaded = int(offloaded[-1][1]) if offloaded else 0
-        n_layers = (
-            int(offloaded[-1][2]) if offloaded else int(lib.llama_model_n_layer(self._handle)) + 1
-        )
-        gpus = gpu_names() if n_offloaded else []
-        wanted = self._config.n_gpu_layers
-        warnings = []
-        if (
-            wanted is not None
-            and self._config.use_gpu == "auto"
-            and n_offloaded < min(wanted, n_layers)
-        ):
-            warnings.append(f"{wanted} layers were asked for on a GPU, {n_offloaded} are there")
+        n_offloaded, n_layers = offloaded_layers(lines)
+        gpus = devices_used(lines) if n_offloaded else []
         return BackendInfo(
             n_embd=int(lib.llama_model_n_embd_out(self._handle)),
             n_vocab=self.vocabulary.n_tokens,
@@ -102,9 +98,9 @@ class LlamaModel:
             pooling_type=self._pooling_type,
             device=", ".join(gpus) or "CPU",
             n_layers_offloaded=n_offloaded,
-            n_layers=n_layers,
+            # the output layer counts as one
+            n_layers=n_layers or int(lib.llama_model_n_layer(self._handle)) + 1,
             size_bytes=int(lib.llama_model_size(self._handle)),
-            warnings=tuple(warnings),
         )
 
     def create_context(self, options: ContextOptions) -> LlamaContext:
@@ -146,19 +142,16 @@ class LlamaModel:
             give_memory_back()
 
 
-def _model_params(config: ModelConfig) -> Any:
-    params = lib.llama_model_default_params()
-    params.load_mode = _LOAD_MODES[config.use_mmap, config.use_mlock]
-    params.n_gpu_layers = _ALL_LAYERS if config.n_gpu_layers is None else config.n_gpu_layers
-    if config.use_gpu is True and not gpu_names():
-        raise ConfigurationError(
-            "use_gpu = True, but this build of llama.cpp sees no GPU; install llama-cpp-python "
-            "built for yours (CUDA, Metal, Vulkan or ROCm), or set use_gpu to 'auto' or False"
-        )
-    if config.use_gpu is False or config.n_gpu_layers == 0:
-        params.n_gpu_layers = 0
-        params.devices = ctypes.addressof(_NO_DEVICES)
-    return params
+def offloaded_layers(lines: LogLines) -> tuple[int, int | None]:
+    """Read off the log how many layers are on a GPU, of how many; None where it does not say."""
+    found = lines.find(r"offloaded (\d+)/(\d+) layers to GPU")
+    return (int(found[-1][1]), int(found[-1][2])) if found else (0, None)
+
+
+def devices_used(lines: LogLines) -> list[str]:
+    """Read off the log which GPUs llama.cpp took, e.g. ``["CUDA0 (NVIDIA H200)"]``."""
+    found = lines.find(r"using device (\S+) \((.*)\) \([^()]*\) - \d+ MiB free")
+    return [f"{match[1]} ({match[2]})" for match in found]
 
 
 def _text_overrides(vocab_kind: str) -> Any:
@@ -171,14 +164,19 @@ def _text_overrides(vocab_kind: str) -> Any:
     return overrides  # the empty key of the last one ends the list
 
 
-def _load(metadata: GGUFMetadata, params: Any) -> tuple[Any, LogLines]:
-    path = metadata.path
+def _load(metadata: GGUFMetadata, config: ModelConfig, offload: Offload) -> tuple[Any, LogLines]:
+    params = lib.llama_model_default_params()
+    params.load_mode = _LOAD_MODES[config.use_mmap, config.use_mlock]
     params.kv_overrides = _text_overrides(metadata.vocab_kind)
+    devices = offload.apply(params)
     with capture_log() as lines:
-        handle = lib.llama_model_load_from_file(os.fsencode(path), params)
+        handle = lib.llama_model_load_from_file(os.fsencode(metadata.path), params)
+    del devices  # llama.cpp has read the list
     if not handle:
+        hint = "; if a GPU's memory is short, lower n_gpu_layers" if offload.n_gpu_layers else ""
         raise ModelLoadError(
-            f"llama.cpp could not load {str(path)!r}: {'; '.join(lines.relevant()) or 'no reason'}",
+            f"llama.cpp could not load {str(metadata.path)!r}: "
+            f"{'; '.join(lines.relevant()) or 'no reason'}{hint}",
             log_lines=tuple(lines.lines)[-20:],
         )
     return handle, lines

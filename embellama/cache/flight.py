@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from embellama.calls import Call
 from embellama.types import CachedVector
 
 PATIENCE_S: Final = 60.0
@@ -130,19 +131,27 @@ class FlightCall:
             self._changed.notify_all()
 
     def wait(
-        self, others: Mapping[bytes, Claim], *, timeout_s: float = PATIENCE_S
+        self,
+        others: Mapping[bytes, Claim],
+        *,
+        timeout_s: float = PATIENCE_S,
+        caller: Call | None = None,
     ) -> tuple[dict[bytes, CachedVector], list[bytes]]:
         """Wait for the vectors that other calls compute. Fulfil every claim of this call before.
 
         Args:
             others: What `claim` returned.
             timeout_s: How long to wait from one arrival to the next.
+            caller: Who waits; nothing is waited for any longer when it is over.
 
         Returns:
             The vectors that arrived, and the keys that did not: `claim` these again.
         """
+        caller = caller if caller is not None else Call()
+        if others:
+            caller.on_cancel(self._wake)
         with self._changed:
-            self._wait_while_some_arrive(list(others.values()), timeout_s)
+            self._wait_while_some_arrive(list(others.values()), timeout_s, caller)
             arrived = {k: c.value for k, c in others.items() if c.value is not None}
             left = [key for key in others if key not in arrived]
             self._no_longer_awaited.update(key for key in left if not others[key].ended)
@@ -152,11 +161,16 @@ class FlightCall:
         """Tell whether another call runs inside this one: its progress callable has made it."""
         return self is not other and self._thread == other._thread
 
-    def _wait_while_some_arrive(self, claims: list[Claim], timeout_s: float) -> None:
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait_while_some_arrive(self, claims: list[Claim], timeout_s: float, caller: Call) -> None:
         while claims := [claim for claim in claims if not claim.ended]:
             end = time.monotonic() + timeout_s
             while not any(claim.ended for claim in claims):
-                if not self._changed.wait(end - time.monotonic()):
+                patience_s = caller.remaining_s(at_most=end - time.monotonic())
+                if caller.is_over or not self._changed.wait(patience_s):
                     return
 
     def _end(self, key: bytes, value: CachedVector | None) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from embellama.cli.bench import bench_command
 from embellama.cli.cache import cache_app
 from embellama.cli.convert import convert_command, quantize_command
 from embellama.cli.doctor import doctor_command
@@ -22,6 +23,7 @@ from embellama.cli.models import models_command, pull_command
 from embellama.cli.rerank import rerank_command
 from embellama.cli.settings import Settings, log_to_stderr, with_global_options_first
 from embellama.cli.similar import similar_command
+from embellama.cli.tune import tune_command
 
 _HELP = """Local text embeddings from GGUF models.
 
@@ -54,6 +56,8 @@ for _name, _command in (
     ("convert", convert_command),
     ("quantize", quantize_command),
     ("doctor", doctor_command),
+    ("bench", bench_command),
+    ("tune", tune_command),
 ):
     app.command(_name)(_command)
 app.add_typer(cache_app, name="cache")

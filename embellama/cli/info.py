@@ -155,10 +155,11 @@ def _recommended(n_ctx: int | None) -> str:
 
 
 def where_it_runs(info: ModelInfo) -> str:
-    """Name the device, and how much of the model is on it."""
+    """Name the device, and how much of the model really is on it."""
     if not info.n_layers_offloaded:
         return info.device
-    return f"{info.device}, {info.n_layers_offloaded} of {info.n_layers_offloadable} layers"
+    rest = " and the rest on the CPU" * (info.n_layers_offloaded < info.n_layers_offloadable)
+    return f"{info.device}, {info.n_layers_offloaded} of {info.n_layers_offloadable} layers{rest}"
 
 
 def _of_loaded(info: ModelInfo) -> Fields:

@@ -6,12 +6,19 @@ import os
 import platform
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
-from embellama._llama.devices import Device, binding_version, cpu_features, list_devices
+from embellama._llama.devices import (
+    Device,
+    backend_names,
+    binding_version,
+    cpu_features,
+    gpus_among,
+    list_devices,
+)
 from embellama._parallel import available_cores
 from embellama.cli.cpu import ESSENTIAL, cpu_name, machine_features
 from embellama.cli.findings import Finding, failure, note, ok
+from embellama.cli.gpu import MachineGPU, machine_gpus
 from embellama.cli.settings import Settings
 from embellama.cli.tables import in_units
 from embellama.hub.store import cache_directory
@@ -20,13 +27,6 @@ _REBUILD = (
     '`CMAKE_ARGS="{arguments}" pip install --force-reinstall --no-cache-dir '
     "--no-binary llama-cpp-python llama-cpp-python`"
 )
-
-_GPU_TRACES = {
-    "an NVIDIA GPU": (("/proc/driver/nvidia/version", "/dev/nvidiactl"), "-DGGML_CUDA=on"),
-    "an AMD GPU": (("/dev/kfd",), "-DGGML_HIP=on"),
-    "a GPU": (("/dev/dri/renderD128",), "-DGGML_VULKAN=on"),
-}
-"""What the drivers of a GPU leave in the file system of Linux, and llama.cpp's switch for it."""
 
 
 def rebuild(*arguments: str) -> str:
@@ -38,7 +38,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     """Check what every model will run on."""
     yield ok(f"llama-cpp-python {binding_version()}, Python {platform.python_version()}")
     yield from check_cpu(cpu_features(), machine_features())
-    yield from check_devices(list_devices(), _gpu_traces())
+    yield from check_devices(list_devices(), machine_gpus(), backend_names())
     yield from check_threads(settings.model_config("").n_threads, available_cores(physical=True))
     yield from _check_cache(settings)
 
@@ -70,30 +70,37 @@ def check_cpu(build: Mapping[str, bool], machine: Collection[str]) -> Iterator[F
     )
 
 
-def check_devices(devices: Sequence[Device], traces: Mapping[str, str]) -> Iterator[Finding]:
-    """List the devices, and tell of a GPU that the build cannot use.
+def check_devices(
+    devices: Sequence[Device], machine: Sequence[MachineGPU], backends: Collection[str] = ()
+) -> Iterator[Finding]:
+    """List the devices, and tell of a GPU that the build does not use.
 
     Args:
         devices: What llama.cpp sees.
-        traces: GPUs the operating system shows, with the build's switch for each.
+        machine: GPUs the operating system shows.
+        backends: What llama.cpp was built for.
     """
+    gpus = gpus_among(devices)
     for device in devices:
         memory = f", {in_units(device.total_bytes)} memory" if device.total_bytes else ""
-        yield ok(f"device {device.name} ({device.kind}): {device.description}{memory}")
-    if any(device.kind in ("gpu", "igpu") for device in devices):
+        number = f", main_gpu {gpus.index(device)}" if device in gpus and len(gpus) > 1 else ""
+        yield ok(f"device {device.name} ({device.kind}): {device.description}{memory}{number}")
+    if gpus:
         return
-    for what, switch in traces.items():
-        yield note(f"there is {what}, and this build cannot use it: {rebuild(switch)}")
+    if not machine:
+        yield ok("no GPU, here or in this build: models run on the CPU")
         return
-    yield ok("no GPU, here or in this build: models run on the CPU")
-
-
-def _gpu_traces() -> dict[str, str]:
-    return {
-        what: switch
-        for what, (paths, switch) in _GPU_TRACES.items()
-        if any(Path(path).exists() for path in paths)
-    }
+    there, *others = machine
+    also = f" and {len(others)} more" if others else ""
+    if there.backend in backends:
+        yield note(
+            f"there is {there.what}{also}, and the build has {there.backend} but finds no GPU: "
+            "look at the driver, and at variables that hide GPUs (CUDA_VISIBLE_DEVICES…)"
+        )
+    else:
+        yield note(
+            f"there is {there.what}{also}, and this build cannot use it: {rebuild(there.switch)}"
+        )
 
 
 def check_threads(wanted: int | None, n_cores: int) -> Iterator[Finding]:

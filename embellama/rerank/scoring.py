@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embellama.calls import Call
 from embellama.errors import (
     BatchError,
     ConfigurationError,
@@ -17,7 +18,7 @@ from embellama.errors import (
     InvalidInputError,
 )
 from embellama.inputs import is_blank, listed
-from embellama.loading import LoadedModel
+from embellama.loaded_model import LoadedModel
 from embellama.logs import log
 from embellama.pooling import rows_with_bad_values
 from embellama.rerank.cross_encoder import CrossEncoder, Float64Array, logistic
@@ -104,6 +105,7 @@ def score_pairs(
     query: str,
     documents: Sequence[str],
     *,
+    call: Call,
     overflow: Overflow = "error",
     normalize: bool = True,
     n_jobs: int = 1,
@@ -114,6 +116,7 @@ def score_pairs(
         model: A cross-encoder.
         query: What is asked.
         documents: What may answer it.
+        call: Who asks.
         overflow: A pair over the model's limit is refused (``"error"``), or its document cut
             (``"truncate"``); the query never is.
         normalize: Scores from 0 to 1 by the logistic function; otherwise logits.
@@ -138,7 +141,7 @@ def score_pairs(
     model.statistics.record_tokenization(time.perf_counter() - began)
     _check_lengths(pairs, limit, n_besides=bound.n_besides)
     _note_cuts(model, pairs)
-    logits = encoder.logits(_infer(model, documents, pairs))
+    logits = encoder.logits(_infer(model, documents, pairs, call))
     return PairScores(
         logits=logits,
         scores=logistic(logits) if normalize else logits,
@@ -243,7 +246,7 @@ def _note_cuts(model: LoadedModel, pairs: Sequence[EncodedPair]) -> None:
 
 
 def _infer(
-    model: LoadedModel, documents: Sequence[str], pairs: Sequence[EncodedPair]
+    model: LoadedModel, documents: Sequence[str], pairs: Sequence[EncodedPair], call: Call
 ) -> FloatArray:
     """Compute the outputs of all pairs; equal documents get equal ones, as they are computed once.
 
@@ -254,7 +257,7 @@ def _infer(
     for index, document in enumerate(documents):
         places.setdefault(document, []).append(index)
     distinct = list(places.values())
-    rows = _rows_of([pairs[indices[0]] for indices in distinct], model, distinct)
+    rows = _rows_of([pairs[indices[0]] for indices in distinct], model, distinct, call)
     out = np.empty((len(pairs), rows.shape[1]), dtype=np.float32)
     for indices, row in zip(distinct, rows, strict=True):
         out[indices] = row
@@ -262,10 +265,15 @@ def _infer(
 
 
 def _rows_of(
-    pairs: Sequence[EncodedPair], model: LoadedModel, places: Sequence[Sequence[int]]
+    pairs: Sequence[EncodedPair],
+    model: LoadedModel,
+    places: Sequence[Sequence[int]],
+    call: Call,
 ) -> FloatArray:
     types = [pair.token_types for pair in pairs if pair.token_types is not None]
-    pending = model.scheduler.submit([pair.input_ids for pair in pairs], token_types=types or None)
+    pending = model.scheduler.submit(
+        [pair.input_ids for pair in pairs], token_types=types or None, call=call
+    )
     try:
         rows = pending.result()
     except BatchError as exc:

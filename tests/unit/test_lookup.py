@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from embellama.cache.flight import Flights
+from embellama.calls import Call
 from embellama.lookup import CacheAccess
 from embellama.types import CachedVector
 
@@ -80,7 +81,7 @@ def test_a_call_computes_what_is_not_there_and_keeps_it(cache, access):
         assert call.found == {keys[0]: cache.values[keys[0]]}
         assert call.missing == [keys[1]]
         call.keep([(keys[1], vector(2))])
-        assert call.wait() == ({}, [])
+        assert call.wait(Call()) == ({}, [])
     assert access.look_up(keys)[keys[1]].vector[0] == 2
 
 
@@ -102,7 +103,7 @@ def test_what_another_call_computes_is_waited_for(access):
         second.claim(keys)
         assert second.missing == [keys[2]]
         first.keep([(keys[0], vector(1)), (keys[1], vector(2))])
-        arrived, left = second.wait()
+        arrived, left = second.wait(Call())
     assert {key: value.vector[0] for key, value in arrived.items()} == {keys[0]: 1, keys[1]: 2}
     assert left == []
 
@@ -121,7 +122,7 @@ def test_what_another_call_gave_up_is_left_to_claim_anew(access):
             second.claim(keys)
             assert second.missing == []
             raise RuntimeError("gone")
-        assert second.wait() == ({}, keys)
+        assert second.wait(Call()) == ({}, keys)
         second.claim(keys)
         assert second.missing == keys
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from embellama.calls import Call
 from embellama.encoding import Encoding
 from embellama.errors import BatchError, DecodeError, EmbeddingGenerationError
 from embellama.pipeline import Meter, Pipeline, Stopwatch, Window
 from embellama.scheduler import Scheduler
 from embellama.testing import FakeModel
-from embellama.types import ContextOptions
+from embellama.types import ContextOptions, Layout, Layouts
 
 
 @dataclass
@@ -43,7 +44,9 @@ def make():
     def model(compute=sums):
         fake = FakeModel(compute)
         options = ContextOptions(n_tokens=64, n_sequences=4, n_threads=1)
-        scheduler = Scheduler(fake, name="t", options=options, max_batch_tokens=8, n_contexts=1)
+        scheduler = Scheduler(
+            fake, name="t", options=options, layouts=Layouts.of_one(Layout(1, 1, 8))
+        )
         made.append(scheduler)
         return Model(scheduler)
 
@@ -67,7 +70,7 @@ def rows(pipeline, *windows):
 
 def test_windows_come_back_in_order_with_their_rows(make):
     meter, told = Meter(), []
-    pipeline = Pipeline(make(), "none", on_rows=told.append, meter=meter)
+    pipeline = Pipeline(make(), "none", Call(), on_rows=told.append, meter=meter)
     windows = [
         window(0, encoding([1]), encoding([2, 3, 4])),
         window(2, encoding([5, 6])),
@@ -93,7 +96,7 @@ def test_the_next_window_is_submitted_before_the_first_is_waited_for(make):
             read.append(number)
             yield window(number, encoding([number + 1]))
 
-    run = Pipeline(make(), "none").run(windows())
+    run = Pipeline(make(), "none", Call()).run(windows())
     assert read == []
     next(run)
     assert read == [0, 1]
@@ -107,11 +110,11 @@ def test_long_inputs_are_averaged_by_their_own_tokens(make):
         (np.array([3, 4], np.int32), np.array([5], np.int32)), n_own=(3, 1), n_tokens=3
     )
     told = []
-    pipeline = Pipeline(make(), "none", on_rows=told.append)
+    pipeline = Pipeline(make(), "none", Call(), on_rows=told.append)
     (found,) = rows(pipeline, window(0, encoding([9]), divided, encoding([8])))
     np.testing.assert_allclose(found, [[9, 1], [0.75 * 7 + 0.25 * 5, 1.75], [8, 1]])
     assert told == [3]
-    (unit,) = rows(Pipeline(make(), "l2"), window(0, divided))
+    (unit,) = rows(Pipeline(make(), "l2", Call()), window(0, divided))
     first, second = np.array([7, 2]) / 53**0.5, np.array([5, 1]) / 26**0.5
     mean = 0.75 * first + 0.25 * second
     np.testing.assert_allclose(unit[0], mean / np.linalg.norm(mean), rtol=1e-6)
@@ -119,7 +122,7 @@ def test_long_inputs_are_averaged_by_their_own_tokens(make):
 
 def test_empty_windows_pass_without_inference(make):
     model = make(lambda batch: pytest.fail("nothing is to be computed"))
-    found = rows(Pipeline(model, "l2"), Window([], []), Window([], []))
+    found = rows(Pipeline(model, "l2", Call()), Window([], []), Window([], []))
     assert [each.shape for each in found] == [(0, 2), (0, 2)]
 
 
@@ -129,7 +132,7 @@ def test_rows_before_a_window_that_cannot_be_had_come_first(make):
         yield window(1, encoding([2]))
         raise KeyError("the source")
 
-    run = Pipeline(make(), "none").run(windows())
+    run = Pipeline(make(), "none", Call()).run(windows())
     assert next(run)[1][0, 0] == 1
     assert next(run)[1][0, 0] == 2
     with pytest.raises(KeyError, match="the source"):
@@ -144,7 +147,7 @@ def test_failures_are_named_by_the_places_of_their_owners(make):
 
     # input 1 is in two windows of which one fails, and is at the caller's places 10 and 20
     places = {0: [5], 1: [10, 20], 2: [6]}
-    pipeline = Pipeline(make(refuse), "none", places=places.__getitem__)
+    pipeline = Pipeline(make(refuse), "none", Call(), places=places.__getitem__)
     batch = window(0, encoding([1] * 8), encoding([2] * 8, [7] * 8), encoding([3] * 8))
     with pytest.raises(BatchError, match=r"texts \[10, 20\] could.*scripted") as caught:
         rows(pipeline, batch)
@@ -161,7 +164,7 @@ def test_bad_values_are_named_by_their_places(make, bad, divided):
         return found
 
     places = {0: [5], 1: [20, 10]}
-    pipeline = Pipeline(make(spoil), "l2", places=places.__getitem__)
+    pipeline = Pipeline(make(spoil), "l2", Call(), places=places.__getitem__)
     second = encoding([2], [7]) if divided else encoding([7])
     with pytest.raises(EmbeddingGenerationError, match="infinity for text 10, 20, also") as caught:
         rows(pipeline, window(0, encoding([1]), second))
@@ -175,8 +178,8 @@ def remembered(make):
     model, submitted, cancelled = make(), [], []
     submit = model.scheduler.submit
 
-    def remember(sequences):
-        pending = submit(sequences)
+    def remember(sequences, *, call):
+        pending = submit(sequences, call=call)
         pending.cancel = lambda: cancelled.append(pending)
         submitted.append(pending)
         return pending
@@ -191,7 +194,7 @@ def one_by_one(n):
 
 def test_a_run_that_is_left_takes_back_what_is_under_way(remembered):
     model, submitted, cancelled = remembered
-    run = Pipeline(model, "none").run(one_by_one(9))
+    run = Pipeline(model, "none", Call()).run(one_by_one(9))
     next(run)
     next(run)
     run.close()
@@ -206,7 +209,7 @@ def test_a_listener_that_raises_ends_the_run_and_takes_back_what_is_under_way(re
     def fail(n_rows):
         raise RuntimeError("no more")
 
-    run = Pipeline(model, "none", on_rows=fail).run(one_by_one(9))
+    run = Pipeline(model, "none", Call(), on_rows=fail).run(one_by_one(9))
     with pytest.raises(RuntimeError, match="no more"):
         next(run)
     assert cancelled == submitted

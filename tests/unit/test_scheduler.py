@@ -11,7 +11,7 @@ from embellama.errors import (
 )
 from embellama.scheduler import Scheduler
 from embellama.testing import FakeModel, length_rows
-from embellama.types import ContextOptions
+from embellama.types import ContextOptions, Layout, Layouts
 
 
 def scheduler_on(model, *, n_tokens=64, n_sequences=4, budget=16, n_contexts=1):
@@ -19,8 +19,7 @@ def scheduler_on(model, *, n_tokens=64, n_sequences=4, budget=16, n_contexts=1):
         model,
         name="test",
         options=ContextOptions(n_tokens=n_tokens, n_sequences=n_sequences, n_threads=1),
-        max_batch_tokens=budget,
-        n_contexts=n_contexts,
+        layouts=Layouts.of_one(Layout(n_contexts, 1, budget)),
     )
 
 

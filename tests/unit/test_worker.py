@@ -1,33 +1,49 @@
-from queue import SimpleQueue
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from embellama.calls import Call
 from embellama.errors import ContextError, EmbeddingGenerationError
 from embellama.testing import FakeModel, length_rows
-from embellama.types import ContextOptions, MicroBatch
-from embellama.worker import InferenceWorker, Job
+from embellama.types import ContextOptions, Layout, Layouts, MicroBatch
+from embellama.waiting import Group, WaitingLine
+from embellama.worker import InferenceWorker
 
 BATCH = MicroBatch.pack([np.array([7, 8, 9], np.int32), np.array([4], np.int32)])
+LAYOUT = Layout(1, 1, 16)
 NAN, INF = float("nan"), float("inf")
 
 
-def run(model, batches, *, pooling_type="mean", on_done=lambda job: None, n_tokens=64):
-    """Let a worker compute micro-batches; return its jobs, done."""
-    queue = SimpleQueue()
+def group_of(batch, call):
+    bounds = list(pairwise(batch.offsets.tolist()))
+    types = batch.token_types
+    return Group(
+        [batch.input_ids[start:stop] for start, stop in bounds],
+        None if types is None else [types[start:stop] for start, stop in bounds],
+        call,
+        LAYOUT,
+    )
+
+
+def run(model, batches, *, pooling_type="mean", on_done=lambda computed: None, n_tokens=64):
+    """Let a worker compute micro-batches, one after the other; return their groups, done."""
+    line = WaitingLine(Layouts.of_one(LAYOUT), max_batch_requests=4, worker_tokens=[n_tokens])
+    call = Call()  # of one call, groups share no micro-batch
+    groups = [group_of(batch, call) for batch in batches]
+    line.put(groups)
     options = ContextOptions(
         n_tokens=n_tokens, n_sequences=4, n_threads=1, pooling_type=pooling_type
     )
     worker = InferenceWorker(
-        model, queue, options=options, n_tokens_at_start=16, name="test", on_done=on_done
+        model, line, 0, options=options, n_tokens_at_start=16, name="test", on_done=on_done
     )
-    jobs = [Job(batch) for batch in batches]
-    for job in jobs:
-        queue.put(job)
-    queue.put(None)
+    for group in groups:
+        group.rows.exception(timeout=10)
+    line.close()
     worker.join()
-    return jobs
+    return groups
 
 
 def bad_first(values, *, times=1):
@@ -139,12 +155,12 @@ def test_token_rows_that_are_bad_are_seen_before_they_are_pooled():
     np.testing.assert_array_equal(job.rows.result(), [[9, -7], [4, -4]])
 
 
-def test_times_and_done_jobs_are_told():
+def test_times_and_what_was_computed_are_told():
     done = []
     jobs = run(FakeModel(), [BATCH, BATCH], on_done=done.append)
-    assert done == jobs
-    for job in jobs:
-        assert job.inference_s > 0
+    assert [(each.n_tokens, each.queue_s) for each in done] == [(4, job.queue_s) for job in jobs]
+    for job, computed in zip(jobs, done, strict=True):
+        assert job.inference_s == computed.inference_s > 0
         assert job.queue_s > 0
 
 
@@ -162,7 +178,7 @@ def test_a_failed_micro_batch_is_not_told_as_done_and_costs_its_context():
     with pytest.raises(ContextError, match="memory is short: no room"):
         first.rows.result()
     assert second.rows.result().shape == (2, 2)
-    assert done == [second]
+    assert [computed.inference_s for computed in done] == [second.inference_s]
     assert len(model.contexts) == 2
     assert [entry["event"] for entry in logs] == ["embellama.microbatch.failed"]
 

@@ -7,11 +7,13 @@ import pytest
 from embellama.cli.model_check import (
     TEXTS,
     check_file,
+    check_offload,
     check_ranking,
     check_special_tokens,
     check_speed,
     check_vectors,
 )
+from embellama.config import ModelConfig
 from embellama.gguf import read_metadata
 from embellama.hub.catalog import find
 from embellama.hub.resolve import ResolvedModel
@@ -88,6 +90,15 @@ def test_a_wrong_length_fails_only_where_length_one_is_meant():
     assert levels_of(vectors() * 2, vectors() * 2, normalized=False) == ["ok", "ok", "ok"]
 
 
+@pytest.mark.parametrize(("on_gpu", "level"), [(False, "FAIL"), (True, "ok")])
+def test_a_gpu_may_round_more(on_gpu, level):
+    batch = vectors()
+    batch[0, 3] = 2e-3
+    assert levels_of(vectors(), batch, on_gpu=on_gpu)[1] == level
+    batch[0, 3] = 2e-2
+    assert levels_of(vectors(), batch, on_gpu=on_gpu)[1] == "FAIL"
+
+
 def test_a_batch_in_another_order_fails():
     assert levels_of(vectors(), vectors()[::-1].copy())[1] == "FAIL"
 
@@ -124,6 +135,31 @@ def test_a_file_outside_the_catalogue_is_told_to_quantize(tmp_path):
 def test_a_gpu_needs_no_hint_about_the_cpu(tmp_path):
     info = SimpleNamespace(n_layers_offloaded=7, file_type="F32")
     assert not list(check_speed(ResolvedModel(tmp_path, "mine"), info, {}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_offloaded", "words"),
+    [
+        ({"use_gpu": False}, 0, "it runs on the CPU, for use_gpu = False; there is CUDA0"),
+        ({"n_gpu_layers": 0}, 0, "it runs on the CPU, for n_gpu_layers = 0"),
+        ({"n_gpu_layers": 3}, 3, "part of it runs on the CPU, for n_gpu_layers = 3"),
+    ],
+)
+def test_what_is_kept_off_a_gpu_is_told_with_the_setting(settings, n_offloaded, words):
+    info = SimpleNamespace(
+        n_layers_offloaded=n_offloaded, n_layers_offloadable=7, config=ModelConfig(**settings)
+    )
+    (finding,) = check_offload(info, ["CUDA0"])
+    assert finding.level == "note"
+    assert words in finding.text
+
+
+@pytest.mark.parametrize(("n_offloaded", "gpus"), [(7, ["CUDA0"]), (0, [])])
+def test_nothing_is_told_of_a_gpu_that_is_used_or_absent(n_offloaded, gpus):
+    info = SimpleNamespace(
+        n_layers_offloaded=n_offloaded, n_layers_offloadable=7, config=ModelConfig()
+    )
+    assert not list(check_offload(info, gpus))
 
 
 @pytest.mark.parametrize(("order", "level"), [([0, 1, 2], "ok"), ([1, 0, 2], "FAIL")])

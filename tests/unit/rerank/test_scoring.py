@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from embellama._llama.model import LlamaBackend
+from embellama.calls import Call
 from embellama.config import ModelConfig
 from embellama.errors import (
     BatchError,
@@ -19,13 +20,14 @@ from embellama.errors import (
     InvalidInputError,
 )
 from embellama.gguf import read_metadata
+from embellama.rerank import scoring
 from embellama.rerank.cross_encoder import CrossEncoder, cross_encoder_for
-from embellama.rerank.scoring import PairScores, rank, score_pairs
+from embellama.rerank.scoring import PairScores, rank
 from embellama.scheduler import Scheduler
 from embellama.statistics import ModelStatistics
 from embellama.testing import FakeModel
 from embellama.tokenization import Tokenizer
-from embellama.types import ContextOptions
+from embellama.types import ContextOptions, Layout, Layouts
 from tests.tiny_cross_encoder import (
     DOCUMENTS,
     LONG_DOCUMENT,
@@ -48,13 +50,16 @@ class Loaded:
     statistics: ModelStatistics
 
 
+def score_pairs(model, query, documents, **options):
+    return scoring.score_pairs(model, query, documents, call=Call(), **options)
+
+
 def scheduler_of(model, n_tokens):
     return Scheduler(
         model,
         name="tiny",
         options=ContextOptions(n_tokens=n_tokens, n_sequences=8, n_threads=1),
-        max_batch_tokens=n_tokens,
-        n_contexts=1,
+        layouts=Layouts.of_one(Layout(1, 1, n_tokens)),
     )
 
 

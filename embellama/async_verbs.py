@@ -1,0 +1,177 @@
+"""The verbs for programs with an event loop: they wait on threads, so that the loop never does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from numpy.typing import NDArray
+
+from embellama.calls import Call
+from embellama.config import EngineConfig
+from embellama.precision.calibration import Calibration
+from embellama.request import EmbedOptions
+from embellama.text_verbs import Input, TextVerbs
+from embellama.types import (
+    Backend,
+    Kind,
+    Normalization,
+    Overflow,
+    Precision,
+    Priority,
+    TruncateSide,
+    VectorCache,
+)
+
+_N_THREADS: dict[Priority, int] = {"interactive": 64, "bulk": 16}
+"""Calls of each class that wait at the same time; more of them wait for a thread.
+
+64 short texts fill the micro-batches of several contexts, and a bulk call fills them alone. Each
+class has its own, so that bulk calls never keep interactive ones from getting in line.
+"""
+
+
+class AsyncVerbs(TextVerbs):
+    """The part of an engine that is awaited."""
+
+    def __init__(
+        self,
+        config: EngineConfig | None = None,
+        *,
+        backend: Backend | None = None,
+        cache: VectorCache | None = None,
+    ) -> None:
+        self._making_pools = threading.Lock()
+        self._pools: dict[Priority, ThreadPoolExecutor] = {}
+        super().__init__(config, backend=backend, cache=cache)
+
+    async def aembed(
+        self,
+        model: str | None,
+        text: Input,
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        window_overlap: int | None = None,
+        normalization: Normalization | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+        priority: Priority = "interactive",
+        timeout_s: float | None = None,
+    ) -> NDArray[Any]:
+        """Embed one text as `embed` does, without blocking the event loop.
+
+        Texts of concurrent tasks share micro-batches. A task that is cancelled takes its text back
+        if nothing computes it yet.
+        """
+        options = EmbedOptions(
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            window_overlap=window_overlap,
+            normalization=normalization,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            precision=precision,
+            calibration=calibration,
+        )
+        call = Call(priority, timeout_s, caller=_task())
+        return await self._on_thread(
+            call, lambda: self._embed(model, text, options, call, is_admitted=True)
+        )
+
+    async def aembed_batch(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        window_overlap: int | None = None,
+        normalization: Normalization | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
+    ) -> NDArray[Any]:
+        """Embed many texts as `embed_batch` does, without blocking the event loop.
+
+        Leave the sequence as it is until it is done. A task that is cancelled ends its work within
+        a micro-batch.
+        """
+        options = EmbedOptions(
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            window_overlap=window_overlap,
+            normalization=normalization,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            precision=precision,
+            calibration=calibration,
+        )
+        call = Call(priority, timeout_s, caller=_task())
+        return await self._on_thread(
+            call, lambda: self._embed_batch(model, texts, options, call, is_admitted=True)
+        )
+
+    def close(self) -> None:
+        """Free every model, each when its running work is done. May be called again.
+
+        Awaited calls that no thread has begun raise `ContextError`. Otherwise as
+        `ModelHost.close`.
+        """
+        super().close()
+        with self._making_pools:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.shutdown(wait=False)
+
+    async def _on_thread(self, call: Call, embed: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        self._check_usable()
+        with self._admission:
+            done = asyncio.wrap_future(self._pool(call.priority).submit(embed))
+            try:
+                await asyncio.wait([done], timeout=call.remaining_s())
+            except asyncio.CancelledError:
+                call.cancel()
+                done.cancel()
+                raise
+            if done.done():
+                return done.result()
+            call.cancel()
+            done.cancel()
+            raise call.timed_out()
+
+    def _pool(self, priority: Priority) -> ThreadPoolExecutor:
+        with self._making_pools:
+            if priority not in self._pools:
+                self._pools[priority] = ThreadPoolExecutor(
+                    _N_THREADS[priority], thread_name_prefix=f"embellama-{priority}"
+                )
+            return self._pools[priority]
+
+
+def _task() -> int:
+    return id(asyncio.current_task())

@@ -1,0 +1,1 @@
+"""Measurements on the user's own machine and texts: which file type, which settings."""

@@ -1,0 +1,142 @@
+"""One caller's work: how urgent it is, until when it is of use, and whether anybody still waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Final, get_args
+
+from embellama.errors import ConfigurationError, EmbeddingTimeoutError, OverloadedError
+from embellama.types import Priority
+
+
+class Admission:
+    """Counts the calls that run or wait, and refuses one too many. A context, from any thread.
+
+    Args:
+        limit: Most calls at the same time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._n_calls = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._n_calls < self._limit:
+                self._n_calls += 1
+                return
+        raise OverloadedError(
+            f"{self._limit} calls run or wait already (max_concurrent_requests); try again later, "
+            "give many texts in one call, or raise EngineConfig.max_concurrent_requests"
+        )
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._n_calls -= 1
+
+
+class Call:
+    """What the rooms below a verb know of who called it. Safe to use from any thread.
+
+    Args:
+        priority: Interactive calls go ahead of bulk ones.
+        timeout_s: Seconds from now after which the answer is of no use; None: any time.
+        caller: Who calls: the thread, unless told otherwise. One caller's calls come one after the
+            other.
+
+    Raises:
+        ConfigurationError: There is no such priority, or the time is no number from 0.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_is_cancelled",
+        "_lock",
+        "_on_cancel",
+        "caller",
+        "priority",
+        "timeout_s",
+    )
+
+    def __init__(
+        self,
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
+        *,
+        caller: object = None,
+    ) -> None:
+        if not isinstance(priority, str) or priority not in get_args(Priority):
+            raise ConfigurationError(
+                f"priority = {priority!r}; it has to be 'interactive' or 'bulk'"
+            )
+        if timeout_s is not None and (
+            isinstance(timeout_s, bool)
+            or not isinstance(timeout_s, int | float)
+            or not timeout_s >= 0
+        ):
+            raise ConfigurationError(
+                f"timeout_s = {timeout_s!r}; it has to be a number of seconds from 0, or None"
+            )
+        self.priority: Final = priority
+        self.timeout_s: Final = timeout_s
+        self.caller: Final = threading.get_ident() if caller is None else caller
+        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._is_cancelled = False
+        self._lock = threading.Lock()
+        self._on_cancel: list[Callable[[], None]] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._is_cancelled or (
+            self._deadline is not None and time.monotonic() >= self._deadline
+        )
+
+    def remaining_s(self, at_most: float | None = None) -> float | None:
+        """Return the seconds that are left, no more than a limit; None: any number."""
+        if self._deadline is None:
+            return at_most
+        left = min(max(self._deadline - time.monotonic(), 0.0), threading.TIMEOUT_MAX)
+        return left if at_most is None else min(left, at_most)
+
+    def check(self) -> None:
+        """Raise if the call is over.
+
+        Raises:
+            EmbeddingTimeoutError: Its time is up.
+            CancelledError: It was cancelled.
+        """
+        if self.is_over:
+            if self._is_cancelled:
+                raise CancelledError
+            raise self.timed_out()
+
+    def timed_out(self) -> EmbeddingTimeoutError:
+        """Say that the time is up."""
+        assert self.timeout_s is not None
+        return EmbeddingTimeoutError(
+            f"not done within timeout_s = {self.timeout_s:g}; give it more time, fewer texts, or "
+            "try again when less is going on",
+            timeout_s=self.timeout_s,
+        )
+
+    def cancel(self) -> None:
+        """Take back what no worker has begun. May be called again, from any thread."""
+        with self._lock:
+            self._is_cancelled = True
+            told, self._on_cancel = self._on_cancel, []
+        for take_back in told:
+            take_back()
+
+    def on_cancel(self, take_back: Callable[[], None]) -> None:
+        """Have something called when the call is cancelled; at once if it was before."""
+        with self._lock:
+            if not self._is_cancelled:
+                # only the last ones can still wait for something: two windows, or other calls
+                self._on_cancel = [*self._on_cancel[-2:], take_back]
+                return
+        take_back()

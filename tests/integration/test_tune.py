@@ -1,0 +1,102 @@
+import json
+import shutil
+
+import pytest
+
+from embellama._llama.model import LlamaBackend
+from embellama.cli import main
+from embellama.hub.resolve import resolve_model
+from embellama.identity import ContentDigests
+from embellama.tuning import stored_tuning
+from tests.conftest import SOAK, model_file
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBELLAMA_CACHE_PATH", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def minilm_cache(tmp_path, monkeypatch):
+    """A cache of its own that has MiniLM, in all types that are tried where there is time."""
+    types = ("F16", "F32", "BF16", "Q8_0", "Q4_0") if SOAK else ("F16",)
+    paths = [model_file(file_type) for file_type in types]
+    converted = tmp_path / "cache" / "converted"
+    converted.mkdir(parents=True)
+    for path in paths:
+        for file in path.parent.glob(f"{path.name}*"):
+            shutil.copy2(file, converted / file.name)
+    monkeypatch.setenv("EMBELLAMA_CACHE_PATH", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def kept(cache, path, n_cores):
+    return stored_tuning(
+        cache / "tuning",
+        n_cores=n_cores,
+        build=LlamaBackend().build,
+        content=[ContentDigests().digest(path)],
+    )
+
+
+def test_tuning_a_model_keeps_what_it_found(tiny_path, cache, capsys):
+    status = main(["tune", str(tiny_path), "--budget-s", "2", "--threads", "2", "--json"])
+    out, err = capsys.readouterr()
+    assert status == 0
+    found = json.loads(out)
+    tuning = kept(cache, tiny_path, 2)
+    assert found["path"] == str(next((cache / "tuning").glob("*.json")))
+    for work in ("short", "long", "single"):
+        layout = getattr(tuning.layouts, work)
+        assert found["works"][work]["best"]["n_contexts"] == layout.n_contexts
+        assert layout.n_contexts * layout.n_threads <= 2
+        assert found["works"][work]["default_texts_per_s"] > 0
+    assert (tuning.device, tuning.file_type, tuning.flash_attn) == ("CPU", None, "auto")
+    assert {one["file_type"] for one in found["variants"]} == {None, "F16", "BF16", "Q8_0", "Q4_0"}
+    assert "short: 10 layouts" in err
+    assert kept(cache, tiny_path, 1) is None
+
+
+def test_what_was_found_is_told(tiny_path, cache, capsys):
+    assert main(["tune", str(tiny_path), "--budget-s", "1", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("model  tiny:F32\n")
+    assert "kept for this CPU, llama.cpp and model" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["tune", "no-such.gguf"], 1, "no file 'no-such.gguf'"),
+        (["tune", "no-such.gguf", "--budget-s", "0"], 2, "budget_s = 0"),
+        (["tune", "no-such.gguf", "--least-cosine", "7"], 2, "least_cosine = 7"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(cache, capsys, arguments, status, words):
+    assert main(arguments) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+
+
+@pytest.mark.soak
+def test_types_that_may_be_kept_are_kept_for_both_files(minilm_cache, capsys):
+    """In the long form there is time to choose another type; the short one says there is not."""
+    budget_s = 90.0 if SOAK else 3.0
+    command = ["tune", "minilm", "--offline", "--budget-s", str(budget_s), "--json"]
+    assert main([*command, *(["--allow-types"] if SOAK else [])]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == "minilm"
+    if SOAK:
+        assert found["spent_s"] < 1.1 * budget_s
+    file_type = found["tuning"]["file_type"]
+    n_cores = found["works"]["single"]["default"]["n_threads"]
+    own = resolve_model("minilm", offline=True).path
+    assert kept(minilm_cache, own, n_cores).file_type == file_type
+    assert SOAK or file_type is None
+    if file_type is not None:
+        other = resolve_model(f"minilm:{file_type}", offline=True).path
+        assert kept(minilm_cache, other, n_cores).file_type is None
+        taken = next(one for one in found["variants"] if one["file_type"] == file_type)
+        assert taken["least_cosine"] >= 0.999
