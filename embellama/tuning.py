@@ -6,13 +6,9 @@ measured says nothing about others. Reading is all that happens when a model is 
 
 from __future__ import annotations
 
-import functools
-import itertools
 import json
 import math
-import platform
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from embellama.config import MAX_CONTEXTS, MAX_THREADS
+from embellama.cpu import describe_cpu
 from embellama.errors import ConfigurationError
 from embellama.files import replacing
 from embellama.identity import digest_parts
@@ -217,57 +214,3 @@ def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 200:
         raise ValueError(f"{what} is {value!r:.80}")
     return value
-
-
-_SPEED_FLAGS = re.compile(
-    r"(ssse3|sse4_\w+|avx\w*|fma|f16c|bmi2|amx\w*|asimd\w*|bf16|i8mm|sve\w*|sme(2|_\w+)?|rvv)"
-)
-"""Instruction sets that matter to matrix products, in Linux's spelling.
-
-The others change with kernels and hypervisors and would only make a tuning be forgotten.
-"""
-
-
-@functools.cache
-def describe_cpu(n_cores: int) -> str:
-    """Name this machine's CPU, with the cores this process may use and its instruction sets."""
-    name, flags = cpu_of(_cpuinfo())
-    if not name:
-        name = _mac_name() or platform.processor() or platform.machine() or "unknown CPU"
-    return f"{name}, {n_cores} cores, {' '.join(flags) or platform.machine()}"
-
-
-def cpu_of(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
-    """Read name and instruction sets of the first core out of the text of ``/proc/cpuinfo``.
-
-    Arm's text has no name but numbers of designer and part, which serve as well.
-    """
-    core: dict[str, str] = {}
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        core.setdefault(key.strip(), value.strip())
-    numbers = [core[key] for key in ("CPU implementer", "CPU part", "CPU variant") if key in core]
-    name = core.get("model name") or " ".join(numbers)
-    flags = core.get("flags", core.get("Features", "")).split()
-    return name, tuple(sorted(flag for flag in flags if _SPEED_FLAGS.fullmatch(flag)))
-
-
-def _cpuinfo() -> str:
-    """Return what the kernel says about the first core; a long text for machines of many."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return "".join(itertools.takewhile(str.strip, file))
-    except OSError:  # another operating system, or a sandbox
-        return ""
-
-
-def _mac_name() -> str:
-    if platform.system() != "Darwin":
-        return ""
-    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        log.debug("embellama.tuning.cpu_unnamed", error=repr(exc))
-        return ""
-    return done.stdout.strip()

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "embellama"
 
 LAYERS = (
     {"errors", "types"},
-    {"calls", "logs", "progress", "files", "config", "gguf_header", "gguf_checks", "gguf"}
+    {"calls", "cpu", "logs", "progress", "files", "config", "gguf_header", "gguf_checks", "gguf"}
     | {"batching", "pooling", "wordpiece", "precision", "similarity"}
     | {"memory_estimate"},
     {"_parallel", "_llama", "cache", "identity", "spans"},

@@ -16,6 +16,7 @@ from embellama.bench.tune_search import Found, Search, VariantFindings
 from embellama.bench.tune_speed import SpeedMeter, Texts
 from embellama.bench.tune_variants import MEMORY_SHARE, TYPES, Variants
 from embellama.config import ModelConfig
+from embellama.cpu import describe_cpu
 from embellama.errors import ConfigurationError
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.resolve import ResolvedModel, resolve_model
@@ -29,7 +30,6 @@ from embellama.tuning import (
     WORKS,
     Tuning,
     default_layouts,
-    describe_cpu,
     tuning_key,
     write_tuning,
 )

@@ -16,11 +16,11 @@ from embellama._llama.devices import (
     list_devices,
 )
 from embellama._parallel import available_cores
-from embellama.cli.cpu import ESSENTIAL, cpu_name, machine_features
 from embellama.cli.findings import Finding, failure, note, ok
 from embellama.cli.gpu import MachineGPU, machine_gpus
 from embellama.cli.settings import Settings
 from embellama.cli.tables import in_units
+from embellama.cpu import ESSENTIAL, cpu_name, machine_features
 from embellama.hub.store import cache_directory
 
 _REBUILD = (

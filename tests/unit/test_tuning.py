@@ -1,20 +1,16 @@
 import json
-import platform
-import subprocess
 
 import pytest
 from structlog.testing import capture_logs
 
-from embellama import tuning
 from embellama._llama.devices import describe_build
+from embellama.cpu import describe_cpu
 from embellama.errors import ConfigurationError
 from embellama.tuning import (
     MAX_BATCH_TOKENS,
     Measured,
     Tuning,
-    cpu_of,
     default_layouts,
-    describe_cpu,
     read_tuning,
     stored_tuning,
     tuning_key,
@@ -190,58 +186,3 @@ def test_defaults_use_every_core_once():
 def test_a_build_is_told_by_version_and_features():
     assert BUILD == "llama-cpp-python 0.3.36 with AVX AVX2"
     assert describe_build("0.3.36", {}) != BUILD
-
-
-AMD = """processor\t: 0
-vendor_id\t: AuthenticAMD
-model name\t: AMD EPYC
-flags\t\t: fpu sse sse2 avx avx2 f16c smep avx512f avx512_bf16 amx_tile
-bugs\t\t: spectre_v1
-"""
-ARM = """processor\t: 0
-Features\t: fp asimd asimddp i8mm bf16 sve crc32
-CPU implementer\t: 0x41
-CPU variant\t: 0x1
-CPU part\t: 0xd40
-"""
-
-
-def test_a_cpu_is_told_by_name_and_the_instruction_sets_that_matter():
-    assert cpu_of(AMD) == (
-        "AMD EPYC",
-        ("amx_tile", "avx", "avx2", "avx512_bf16", "avx512f", "f16c"),
-    )
-    assert cpu_of(ARM) == ("0x41 0xd40 0x1", ("asimd", "asimddp", "bf16", "i8mm", "sve"))
-    assert cpu_of("") == ("", ())
-
-
-def test_this_cpu_is_told_with_its_cores():
-    described = describe_cpu(3)
-    assert ", 3 cores, " in described
-    assert describe_cpu(2) != described
-
-
-def test_where_proc_is_not_there_the_platform_tells(monkeypatch):
-    monkeypatch.setattr(tuning, "_cpuinfo", lambda: "")
-    monkeypatch.setattr(platform, "processor", lambda: "arm")
-    monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    assert describe_cpu.__wrapped__(4) == "arm, 4 cores, arm64"
-
-
-def test_on_a_mac_sysctl_tells(monkeypatch):
-    def run(command, **options):
-        assert command[-1] == "machdep.cpu.brand_string"
-        return subprocess.CompletedProcess(command, 0, stdout="Apple M4\n")
-
-    monkeypatch.setattr(tuning, "_cpuinfo", lambda: "")
-    monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    monkeypatch.setattr(subprocess, "run", run)
-    assert describe_cpu.__wrapped__(4) == "Apple M4, 4 cores, arm64"
-
-    def missing(command, **options):
-        raise FileNotFoundError(command[0])
-
-    monkeypatch.setattr(subprocess, "run", missing)
-    monkeypatch.setattr(platform, "processor", lambda: "arm")
-    assert describe_cpu.__wrapped__(4) == "arm, 4 cores, arm64"

@@ -1,11 +1,15 @@
-"""What this machine's CPU can do, in llama.cpp's words, to hold against what a build uses."""
+"""What this machine's CPU is, and what it can do in llama.cpp's words."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
-from pathlib import Path
+
+from embellama.logs import log
 
 _LINUX_FLAGS = {
     "pni": "SSE3",
@@ -62,7 +66,7 @@ def machine_features() -> frozenset[str]:
     """
     system = platform.system()
     if system == "Linux":
-        return features_of_cpuinfo(_read(Path("/proc/cpuinfo")))
+        return features_of_cpuinfo(_cpuinfo())
     if system == "Darwin":
         return _mac_features()
     return frozenset()
@@ -79,16 +83,52 @@ def features_of_cpuinfo(text: str) -> frozenset[str]:
 
 def cpu_name() -> str:
     """Return what the CPU is called, or what kind it is."""
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
+    name, _ = cpu_of(_cpuinfo())
+    return (
+        name
+        or _sysctl(["machdep.cpu.brand_string"])
+        or platform.processor()
+        or platform.machine()
+        or "unknown CPU"
+    )
+
+
+@functools.cache
+def describe_cpu(n_cores: int) -> str:
+    """Name this machine's CPU, with the cores this process may use and its instruction sets."""
+    _, flags = cpu_of(_cpuinfo())
+    return f"{cpu_name()}, {n_cores} cores, {' '.join(flags) or platform.machine()}"
+
+
+_SPEED_FLAGS = re.compile(
+    r"(ssse3|sse4_\w+|avx\w*|fma|f16c|bmi2|amx\w*|asimd\w*|bf16|i8mm|sve\w*|sme(2|_\w+)?|rvv)"
+)
+"""Instruction sets that matter to matrix products, in Linux's spelling.
+
+The others change with kernels and hypervisors and would only make a tuning be forgotten.
+"""
+
+
+def cpu_of(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
+    """Read name and instruction sets of the first core out of the text of ``/proc/cpuinfo``.
+
+    Arm's text has no name but numbers of designer and part, which serve as well.
+    """
+    core: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return _sysctl(["machdep.cpu.brand_string"]) or platform.processor() or platform.machine()
+        core.setdefault(key.strip(), value.strip())
+    numbers = [core[key] for key in ("CPU implementer", "CPU part", "CPU variant") if key in core]
+    name = core.get("model name") or " ".join(numbers)
+    flags = core.get("flags", core.get("Features", "")).split()
+    return name, tuple(sorted(flag for flag in flags if _SPEED_FLAGS.fullmatch(flag)))
 
 
-def _read(path: Path) -> str:
+def _cpuinfo() -> str:
+    """Return what the kernel says about the first core; a long text for machines of many."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return "".join(itertools.takewhile(str.strip, file))
     except OSError:  # another operating system, or a sandbox
         return ""
 
@@ -104,5 +144,9 @@ def _sysctl(keys: Iterable[str]) -> str:
     if platform.system() != "Darwin":
         return ""
     command = ["/usr/sbin/sysctl", "-n", *keys]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    return answer.stdout.strip()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        log.debug("embellama.cpu.unnamed", error=repr(exc))
+        return ""
+    return done.stdout.strip()
