@@ -1,6 +1,9 @@
 """Single texts, small batches, and a cold start by phase.
 
-python -m benches.latency [--model minilm]
+    python -m benches.latency [--model minilm] [--rounds 5] [--json FILE] [--compare old.json]
+
+Each round gives one p50, p95 and p99 of 60 single texts and of 12 batches of 32; each cold start is
+a process of its own.
 """
 
 from __future__ import annotations
@@ -9,12 +12,13 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from benches.machine import describe_machine
+from benches.results import Results, finished, parser, started
+from benches.rounds import timed
 from benches.texts import short_sentences
 from embellama import EmbeddingEngine
 
@@ -40,37 +44,63 @@ print(json.dumps({
 }))
 """
 
-
-def quantiles(run: Callable[[], object], repeats: int) -> str:
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        taken.append((time.perf_counter() - start) * 1e3)
-    p50, p95, p99 = np.percentile(taken, [50, 95, 99])
-    return f"p50 {p50:7.2f} ms   p95 {p95:7.2f} ms   p99 {p99:7.2f} ms"
+QUANTILES = (50, 95, 99)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="minilm")
-    model = parser.parse_args().model
-    print(describe_machine())
+def quantiles_by_round(
+    runs: dict[str, tuple[Callable[[], object], int]], rounds: int
+) -> dict[str, list[list[float]]]:
+    """Return milliseconds: for each thing and each of `QUANTILES` one value a round."""
+    found: dict[str, list[list[float]]] = {name: [[] for _ in QUANTILES] for name in runs}
+    for _ in range(rounds):
+        for name, (run, repeats) in runs.items():
+            taken = [timed(run) * 1e3 for _ in range(repeats)]
+            for values, value in zip(found[name], np.percentile(taken, QUANTILES), strict=True):
+                values.append(float(value))
+    return found
+
+
+def warm(results: Results, model: str, rounds: int) -> None:
     texts = short_sentences(32)
     with EmbeddingEngine() as engine:
         engine.load_model(model, name="m")
         engine.warmup_model("m")
-        print("single text ", quantiles(lambda: engine.embed("m", texts[0]), 300))
-        print("32 texts    ", quantiles(lambda: engine.embed_batch("m", texts), 60))
-    begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", _COLD, model], capture_output=True, text=True, check=True
-    )
-    total = time.perf_counter() - begin
-    print(f"cold start of a process to its first vector: {total * 1e3:.0f} ms")
-    for phase, seconds in json.loads(done.stdout).items():
-        print(f"    {phase:34} {seconds * 1e3:7.0f} ms")
+        engine.embed_batch("m", texts)
+        runs: dict[str, tuple[Callable[[], object], int]] = {
+            "single text": (lambda: engine.embed("m", texts[0]), 60),
+            "32 texts": (lambda: engine.embed_batch("m", texts), 12),
+        }
+        for name, by_quantile in quantiles_by_round(runs, rounds).items():
+            for quantile, values in zip(QUANTILES, by_quantile, strict=True):
+                results.add(f"{name}, p{quantile}", values, "ms", better="lower")
+
+
+def cold(results: Results, model: str, rounds: int) -> None:
+    phases: dict[str, list[float]] = {}
+    for _ in range(rounds):
+
+        def start() -> None:
+            done = subprocess.run(
+                [sys.executable, "-c", _COLD, model], capture_output=True, text=True, check=True
+            )
+            for phase, seconds in json.loads(done.stdout).items():
+                phases.setdefault(f"    {phase}", []).append(seconds * 1e3)
+
+        phases.setdefault("cold start: process to first vector", []).append(timed(start) * 1e3)
+    for phase, values in sorted(phases.items(), key=lambda item: item[0].startswith(" ")):
+        results.add(phase, values, "ms", better="lower")
+
+
+def main() -> int:
+    options_of = parser(__doc__)
+    options_of.add_argument("--model", default="minilm")
+    options_of.add_argument("--rounds", type=int, default=5)
+    options: argparse.Namespace = options_of.parse_args()
+    results = started("latency", describe_machine(), options)
+    warm(results, options.model, options.rounds)
+    cold(results, options.model, options.rounds)
+    return finished(results, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from numpy.typing import NDArray
@@ -151,7 +152,8 @@ class AsyncVerbs(TextVerbs):
     async def _on_thread(self, call: Call, embed: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         self._check_usable()
         with self._admission:
-            done = asyncio.wrap_future(self._pool(call.priority).submit(embed))
+            context = contextvars.copy_context()  # what the task binds to its log events
+            done = asyncio.wrap_future(self._submit(call.priority, lambda: context.run(embed)))
             try:
                 await asyncio.wait([done], timeout=call.remaining_s())
             except asyncio.CancelledError:
@@ -164,13 +166,16 @@ class AsyncVerbs(TextVerbs):
             done.cancel()
             raise call.timed_out()
 
-    def _pool(self, priority: Priority) -> ThreadPoolExecutor:
+    def _submit(
+        self, priority: Priority, embed: Callable[[], NDArray[Any]]
+    ) -> Future[NDArray[Any]]:
         with self._making_pools:
+            self._check_usable()  # once more: what is closed makes and takes nothing new
             if priority not in self._pools:
                 self._pools[priority] = ThreadPoolExecutor(
                     _N_THREADS[priority], thread_name_prefix=f"embellama-{priority}"
                 )
-            return self._pools[priority]
+            return self._pools[priority].submit(embed)
 
 
 def _task() -> int:

@@ -169,9 +169,10 @@ class ModelConfig(_LayeredConfig):
             place of defaults; ``"off"`` does not look.
         n_gpu_layers: Layers to put on the GPU. Unset: all of them where a GPU is used.
         use_gpu: True asks for a GPU and fails without one; ``"auto"`` takes one that is there.
-        main_gpu: Which GPU takes what is not split, counted from 0.
-        split_mode: How several GPUs share a model: ``"none"`` uses ``main_gpu`` alone, ``"layer"``
-            gives each some layers, ``"row"`` some rows of each matrix. Unset: by layers.
+        main_gpu: This GPU alone takes the model, counted as ``embellama doctor`` lists them.
+        split_mode: How several GPUs share a model: ``"none"`` uses ``main_gpu``, or the first;
+            ``"layer"`` gives each some layers, ``"row"`` some rows of each matrix. Unset: by
+            layers.
         use_mmap: Map the file instead of reading it.
         use_mlock: Keep the weights from being swapped out.
         flash_attn: Fused attention; ``"auto"`` lets llama.cpp decide.

@@ -87,6 +87,9 @@ def _side_tokens(config: ModelConfig, shape: ModelShape, share: Layouts) -> int:
     """Return up to which length of a text all contexts may grow."""
     n_side, tokens = share.n_contexts - 1, share.max_batch_tokens
     room = max(SIDE_BYTES, shape.weights_bytes)
-    while 2 * tokens <= shape.n_ctx and n_side * context_bytes(shape, config, 2 * tokens) <= room:
-        tokens *= 2
+    while tokens < shape.n_ctx:
+        longer = min(2 * tokens, shape.n_ctx)
+        if n_side * context_bytes(shape, config, longer) > room:
+            break
+        tokens = longer
     return tokens

@@ -113,6 +113,7 @@ class PendingRows:
     def cancel(self) -> None:
         """Take back what no worker has begun."""
         for _, group in self._planned:
+            group.is_wanted = False
             group.rows.cancel()
 
 

@@ -201,6 +201,18 @@ class Layouts:
         return max(self.short.n_contexts, self.long.n_contexts, self.single.n_contexts)
 
     @property
+    def n_threads(self) -> int:
+        """Threads that all contexts have together, where the work is what it takes most for."""
+        parts = (self.short, self.long, self.single)
+        return max(part.n_contexts * part.n_threads for part in parts)
+
+    @property
+    def most_threads(self) -> int:
+        """Threads that one long text may take: all, unless every kind of work has the same."""
+        is_fixed = self.short == self.long == self.single
+        return self.single.n_threads if is_fixed else self.n_threads
+
+    @property
     def max_batch_tokens(self) -> int:
         """Tokens of the largest micro-batch of any kind."""
         parts = (self.short, self.long, self.single)

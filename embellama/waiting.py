@@ -47,6 +47,8 @@ class Group:
         submitted_s: When they came, on the clock of `time.perf_counter`.
         queue_s: Seconds until a worker began; 0 before.
         inference_s: Seconds of computing, their share of micro-batches that others had part in.
+        n_taken: How many of them workers have taken.
+        is_wanted: Whether the caller waits for the rows.
     """
 
     sequences: Sequence[IntArray]
@@ -58,6 +60,7 @@ class Group:
     queue_s: float = 0.0
     inference_s: float = 0.0
     n_taken: int = 0
+    is_wanted: bool = True
 
     def __post_init__(self) -> None:
         self.lengths = [len(ids) for ids in self.sequences]
@@ -68,13 +71,14 @@ class Group:
 
     def begin(self) -> bool:
         """Say that a worker takes from it; False if nobody waits for it any more."""
+        is_over = self.call.is_over or not self.is_wanted
         if self.n_taken == 0:
-            if self.call.is_over:
+            if is_over:
                 self.rows.cancel()
             if not self.rows.set_running_or_notify_cancel():
                 return False
             self.queue_s = time.perf_counter() - self.submitted_s
-        elif self.call.is_over:
+        elif is_over:
             self.fail(ContextError("the call is over"))
             return False
         return not self.rows.done()
@@ -151,8 +155,6 @@ class WaitingLine:
         self, layouts: Layouts, *, max_batch_requests: int, worker_tokens: Sequence[int]
     ) -> None:
         self._layouts = layouts
-        kinds = (layouts.short, layouts.long, layouts.single)
-        self._n_threads = max(layout.n_contexts * layout.n_threads for layout in kinds)
         self._max_batch_requests = max_batch_requests
         self._worker_tokens = list(worker_tokens)
         self._lock = threading.Lock()
@@ -261,7 +263,7 @@ class WaitingLine:
 
     @property
     def _n_free_threads(self) -> int:
-        return self._n_threads - sum(work.n_threads for work in self._running.values())
+        return self._layouts.n_threads - sum(work.n_threads for work in self._running.values())
 
     def _may_run(self, head: Group) -> bool:
         """Tell whether there is a thread for a group, or it should not wait for one.
@@ -282,7 +284,8 @@ class WaitingLine:
         """
         free = max(self._n_free_threads, 1)
         n_others = sum(1 for idle in self._idle if self._head(idle) is not None)
-        most = self._layouts.single.n_threads if n_tokens <= SHORT_TOKENS else free
+        is_short = n_tokens <= SHORT_TOKENS
+        most = self._layouts.single.n_threads if is_short else self._layouts.most_threads
         return min(max(layout.n_threads, min(free // (1 + n_others), most)), free)
 
     def _share(self, worker: int, head: Group) -> list[Part]:

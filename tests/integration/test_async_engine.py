@@ -6,18 +6,24 @@ import time
 import numpy as np
 import pytest
 
-from embellama import EmbeddingEngine, EmbeddingTimeoutError, InputTooLongError
+from embellama import (
+    EmbeddingEngine,
+    EmbeddingTimeoutError,
+    EngineConfig,
+    InputTooLongError,
+    ModelConfig,
+)
 from embellama.embedding import BATCH_TOLERANCE
 from tests.conftest import QUIET
 from tests.recording import in_threads
 from tests.reference_texts import SENTENCES
 
-LAG_S = 0.5
-"""Longest pause of the loop, on a busy machine; what is computed meanwhile takes longer."""
+LAG_S = 1.0
+"""Longest pause of the loop; 0.2 s were seen on 2 cores that four other programs used."""
 
 
 def different(n):
-    return [f"{SENTENCES[number % 50]} {number}" for number in range(n)]
+    return [f"text {number} of {n}" for number in range(n)]
 
 
 class Ticker:
@@ -59,7 +65,7 @@ def test_500_tasks_get_what_one_batch_gives(engine):
 
 
 def test_the_loop_is_not_held_by_a_long_batch(engine):
-    texts = [" ".join(SENTENCES[start : start + 9]) for start in range(30)]
+    texts = [" ".join(SENTENCES[start : start + 4]) for start in range(30)]
 
     async def main():
         began = time.monotonic()
@@ -68,16 +74,19 @@ def test_the_loop_is_not_held_by_a_long_batch(engine):
         return vectors, ticker, time.monotonic() - began
 
     vectors, ticker, seconds = asyncio.run(main())
-    np.testing.assert_array_equal(vectors, engine.embed_batch("minilm", texts))
+    # not to the bit: interactive callers of a moment ago make micro-batches small
+    expected = engine.embed_batch("minilm", texts)
+    assert np.abs(vectors - expected).max() <= BATCH_TOLERANCE["F16"]
     assert ticker.worst_s < max(LAG_S, seconds / 2)
     assert ticker.n_ticks > 5
 
 
 def test_a_batch_is_left_when_its_time_is_up_or_its_task_is_cancelled(engine):
-    texts = [" ".join(SENTENCES[start : start + 9]) + f" {start}" for start in range(400)]
+    texts = [
+        " ".join(SENTENCES[start : start + 4]) + f" {n}" for n in range(20) for start in range(50)
+    ]
 
     async def main():
-        began = time.monotonic()
         with pytest.raises(EmbeddingTimeoutError):
             await engine.aembed_batch("minilm", texts, timeout_s=0.1)
         with pytest.raises(TimeoutError):
@@ -88,19 +97,13 @@ def test_a_batch_is_left_when_its_time_is_up_or_its_task_is_cancelled(engine):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        one = await engine.aembed("minilm", "still there")
-        return one, time.monotonic() - began
+        return await engine.aembed("minilm", "still there")
 
-    one, seconds = asyncio.run(main())
+    before = engine.stats()["minilm"].n_tokens
+    one = asyncio.run(main())
+    computed = engine.stats()["minilm"].n_tokens - before
     np.testing.assert_allclose(one, engine.embed("minilm", "still there"), atol=1e-3)
-    whole_s = _seconds_of(lambda: engine.embed_batch("minilm", texts[:40])) * 10
-    assert seconds < max(2.0, whole_s)
-
-
-def _seconds_of(function):
-    began = time.monotonic()
-    function()
-    return time.monotonic() - began
+    assert computed < sum(engine.count_tokens("minilm", text) for text in texts)
 
 
 def test_two_loops_and_two_threads_at_once(engine):
@@ -131,13 +134,11 @@ def test_one_task_too_long_is_named_and_the_others_go_on(engine):
 
 
 def test_a_model_is_loaded_by_the_first_task_that_asks_for_it(minilm_path):
-    async def main():
-        with EmbeddingEngine() as engine:
-            async with Ticker() as ticker:
-                await asyncio.to_thread(engine.load_model, minilm_path, name="m", config=QUIET)
-                row = await engine.aembed(None, "a text")
-        return row, ticker
+    settings = {**QUIET.model_dump(include={"n_threads", "n_contexts"}), "model_name": "m"}
+    config = EngineConfig(lazy=True, models=[ModelConfig(model_path=minilm_path, **settings)])
 
-    row, ticker = asyncio.run(main())
-    assert row.shape == (384,)
-    assert ticker.worst_s < LAG_S
+    async def main():
+        with EmbeddingEngine(config) as engine:
+            return await asyncio.gather(*(engine.aembed("m", f"text {n}") for n in range(8)))
+
+    assert {row.shape for row in asyncio.run(main())} == {(384,)}

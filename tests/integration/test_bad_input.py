@@ -264,8 +264,8 @@ def test_a_gpu_that_is_not_there(tiny, tiny_path):
         tiny.load_model(tiny_path, name="gpu", config=ModelConfig(use_gpu=True))
     info = tiny.load_model(tiny_path, name="gpu", config=ModelConfig(use_gpu="auto"))
     assert (info.device, info.n_layers_offloaded) == ("CPU", 0)
-    info = tiny.load_model(tiny_path, name="gpu", config=ModelConfig(n_gpu_layers=2))
-    assert "2 layers were asked for on a GPU" in info.warnings[0]
+    with pytest.raises(ConfigurationError, match="n_gpu_layers = 2, but"):
+        tiny.load_model(tiny_path, name="gpu", config=ModelConfig(n_gpu_layers=2))
     tiny.unload_model("gpu")
 
 

@@ -304,7 +304,7 @@ def _timed(function):
     began = time.monotonic()
     try:
         result = function()
-    except Exception as exc:
+    except EmbeddingTimeoutError as exc:
         result = exc
     return result, time.monotonic() - began
 

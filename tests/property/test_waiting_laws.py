@@ -83,7 +83,7 @@ def in_threads(jobs, *, within_s=WAIT_S):
     def run(job):
         try:
             job()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  # the caller looks at it
             raised.append(exc)
 
     threads = [threading.Thread(target=run, args=(job,), daemon=True) for job in jobs]

@@ -1,10 +1,8 @@
 """Awaited verbs on a backend that answers when the test says so."""
 
 import asyncio
-import gc
 import threading
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,46 +22,11 @@ from embellama import (
     OverloadedError,
 )
 from embellama.testing import FakeBackend
+from tests.gated import WAIT_S, Gate, run
 from tests.tiny_gguf import write_gguf
 
-WAIT_S = 10.0
 SOON_S = 1.5
 """Well below `WAIT_S`, for what must not wait for the backend."""
-
-
-class Gate:
-    """A backend's callable: rows (first id, length), held back while the gate is shut."""
-
-    def __init__(self):
-        self.is_open = threading.Event()
-        self.is_open.set()
-        self.was_entered = threading.Event()
-        self.computed = []
-
-    def __call__(self, batch):
-        self.was_entered.set()
-        assert self.is_open.wait(WAIT_S), "the test never opened the gate"
-        firsts = batch.input_ids[batch.offsets[:-1]]
-        self.computed += firsts.tolist()
-        if 666 in firsts:
-            raise DecodeError("scripted", status=-3)
-        return np.stack([firsts, np.diff(batch.offsets)], axis=1).astype(np.float32)
-
-    def shut(self):
-        self.is_open.clear()
-        self.was_entered.clear()
-
-    async def entered(self):
-        while not self.was_entered.is_set():
-            await asyncio.sleep(0.001)
-
-    @contextmanager
-    def held(self):
-        self.shut()
-        try:
-            yield
-        finally:
-            self.is_open.set()
 
 
 @pytest.fixture
@@ -92,22 +55,6 @@ def make_engine(gate, tmp_path):
 @pytest.fixture
 def engine(make_engine):
     return make_engine()
-
-
-def run(main):
-    """Run a coroutine function; fail if the loop was told of an error that nobody awaited."""
-    complaints = []
-
-    async def watched():
-        asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
-        result = await asyncio.wait_for(main(), WAIT_S)
-        gc.collect()  # an exception that was never retrieved is told of when its future is freed
-        await asyncio.sleep(0)
-        return result
-
-    result = asyncio.run(watched())
-    assert complaints == []
-    return result
 
 
 async def ticks(number):
@@ -162,25 +109,6 @@ def test_tasks_share_micro_batches(engine, gate):
 
     run(main)
     assert entries[0] < 20
-
-
-def test_two_loops_in_two_threads_share_an_engine(engine):
-    found = {}
-
-    def loop_of(start):
-        async def main():
-            numbers = range(start, start + 100)
-            found[start] = await asyncio.gather(*(plain(engine, number) for number in numbers))
-
-        asyncio.run(main())
-
-    threads = [threading.Thread(target=loop_of, args=(start,)) for start in (100, 500)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_S)
-    for start in (100, 500):
-        assert [row[0] for row in found[start]] == list(range(start, start + 100))
 
 
 def test_the_loop_runs_on_while_the_backend_computes(engine, gate):
@@ -406,14 +334,15 @@ def test_tasks_that_wait_for_a_thread_can_be_cancelled_too(engine, gate):
 
     async def main():
         with gate.held():
-            tasks = [asyncio.create_task(plain(engine, number)) for number in range(1, 301)]
+            first = asyncio.create_task(plain(engine, 1))
             await gate.entered()
+            tasks = [asyncio.create_task(plain(engine, number)) for number in range(2, 301)]
             await asyncio.sleep(0.05)
-            for task in tasks[1:]:
+            for task in tasks:
                 task.cancel()
-            done = await asyncio.gather(*tasks[1:], return_exceptions=True)
+            done = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(each, asyncio.CancelledError) for each in done)
-        await tasks[0]
+        await first
         began = time.monotonic()
         assert (await plain(engine, 400))[0] == 400
         assert time.monotonic() - began < SOON_S
@@ -509,7 +438,9 @@ def test_closing_while_tasks_wait_finishes_what_runs_and_refuses_the_rest(make_e
     refused = [each for each in done if isinstance(each, Exception)]
     assert refused
     assert {type(each) for each in refused} == {ContextError}
-    rows = [(number, each) for number, each in enumerate(done, 1) if not isinstance(each, Exception)]
+    rows = [
+        (number, each) for number, each in enumerate(done, 1) if not isinstance(each, Exception)
+    ]
     assert all(row.tolist() == [number, 2] for number, row in rows)
     with pytest.raises(ContextError, match="closed"):
         run(lambda: plain(engine, 1))

@@ -5,15 +5,8 @@ import itertools
 
 import pytest
 
-from benches.results import (
-    Results,
-    compare,
-    differences,
-    finished,
-    interleaved,
-    parser,
-    started,
-)
+from benches.results import Results, compare, differences, finished, parser, started
+from benches.rounds import interleaved
 from benches.works import works
 
 
@@ -80,6 +73,11 @@ def test_other_machines_and_settings_are_told():
     assert said[1:] == ["model was minilm, is minilm:Q8_0", "rounds was None, is 3"]
 
 
+def test_a_file_of_another_bench_is_told_and_nothing_else():
+    other = Results("memory", "another CPU")
+    assert differences(other, results(a=([1], "lower"))) == ["the other file is of benches.memory"]
+
+
 def test_the_status_says_whether_anything_is_worse(tmp_path, capsys):
     path = tmp_path / "a.json"
     run = parser("what it is").parse_args(["--json", str(path)])
@@ -91,9 +89,9 @@ def test_the_status_says_whether_anything_is_worse(tmp_path, capsys):
 
 
 def test_the_load_of_the_machine_is_not_part_of_its_name(capsys):
-    options = argparse.Namespace(json=None, compare=None, model="minilm")
+    options = argparse.Namespace(json=None, compare=None, layout=(2, 1))
     made = started("latency", "a CPU, 2 cores, load 1.7, AVX2", options)
-    assert (made.machine, made.settings) == ("a CPU, 2 cores, AVX2", {"model": "minilm"})
+    assert (made.machine, made.settings) == ("a CPU, 2 cores, AVX2", {"layout": [2, 1]})
     assert "load 1.7" in capsys.readouterr().out
 
 

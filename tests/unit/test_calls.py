@@ -130,8 +130,7 @@ def test_one_call_too_many_is_refused_and_room_is_given_back():
     admission = Admission(2)
     with admission:
         with admission, pytest.raises(OverloadedError, match="2 calls run or wait") as caught:
-            with admission:
-                pytest.fail("a third one came in")
+            admission.__enter__()
         assert caught.value.retryable
         with admission:
             pass

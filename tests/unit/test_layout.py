@@ -75,18 +75,15 @@ def test_what_was_measured_is_taken_where_the_settings_leave_it_open():
     assert got.side_tokens >= 1024
 
 
-@pytest.mark.parametrize(
-    "settings", [{"n_threads": 2}, {"max_batch_tokens": 128}, {"n_contexts": 2}]
-)
+def test_what_was_measured_is_measured_with_as_many_threads():
+    assert share(tuned=TUNED, n_threads=4).layouts == TUNED
+
+
+@pytest.mark.parametrize("settings", [{"max_batch_tokens": 128}, {"n_contexts": 2}])
 def test_settings_overrule_what_was_measured(settings):
     got = share(tuned=TUNED, **settings)
     assert got.layouts == share(**settings).layouts
     assert got.source != "tuned"
-
-
-def test_a_setting_from_the_environment_overrules_it_too(monkeypatch):
-    monkeypatch.setenv("EMBELLAMA_N_THREADS", "2")
-    assert share(tuned=TUNED).layouts.short.n_contexts == 2
 
 
 def test_one_context_keeps_a_gpu_busy():

@@ -106,6 +106,20 @@ def test_one_gpu_and_all_of_them_contradict_each_other(split_mode):
         plan_offload(ModelConfig(main_gpu=0, split_mode=split_mode), WITH_ROWS)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"use_gpu": False, "main_gpu": 0}, "main_gpu = 0 needs a GPU, but use_gpu = False; "),
+        ({"use_gpu": False, "split_mode": "row"}, "split_mode = 'row' needs a GPU, but use_gpu"),
+        ({"n_gpu_layers": 0, "main_gpu": 1}, "main_gpu = 1 needs a GPU, but n_gpu_layers = 0; "),
+    ],
+)
+@pytest.mark.parametrize("gpus", [[], WITH_ROWS])
+def test_a_wish_and_its_opposite_contradict_each_other(asked, said, gpus):
+    with pytest.raises(ConfigurationError, match=said):
+        plan_offload(ModelConfig(**asked), gpus)
+
+
 def test_rows_where_llama_cpp_cannot_split_them():
     with pytest.raises(ConfigurationError, match="cannot do on CUDA1; set it to 'layer'"):
         plan_offload(ModelConfig(split_mode="row"), [WITH_ROWS[0], SECOND])

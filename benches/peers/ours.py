@@ -1,0 +1,46 @@
+"""embellama, with the settings it chooses by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from benches.peers.peer import Peer, versions_of
+from embellama import EmbeddingEngine, ModelConfig
+
+
+class Embellama(Peer):
+    """One engine with one model in one file type."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.versions = versions_of("embellama", "llama-cpp-python")
+        self._engine = EmbeddingEngine()
+        info = self._engine.load_model(
+            f"{settings['model']}:{settings['variant']}",
+            name="m",
+            config=ModelConfig(tuning="off", n_threads=settings["n_threads"]),
+        )
+        self._n_contexts = info.n_contexts
+        self.how = f"defaults: many short texts {info.layouts.short}, long {info.layouts.long}"
+
+    def embed(self, texts: Sequence[str]) -> NDArray[Any]:
+        return self._engine.embed_batch("m", texts)
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        return self._engine.embed_detailed("m", texts).usage.n_tokens
+
+    def profile(self, texts: Sequence[str]) -> dict[str, float]:
+        """Return parts of the call's wall-clock time; those that overlap add up to more than 1."""
+        timings = self._engine.embed_detailed("m", texts).timings
+        return {
+            "computing, of one context (they overlap)": (
+                timings.inference_s / self._n_contexts / timings.total_s
+            ),
+            "tokenizing, overlapped": timings.tokenize_s / timings.total_s,
+            "before the first micro-batch": timings.queue_s / timings.total_s,
+        }
+
+    def close(self) -> None:
+        self._engine.close()

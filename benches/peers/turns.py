@@ -1,0 +1,64 @@
+"""The order of turns, and what was measured in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from benches.peers.process import PeerError, PeerProcess
+
+PAUSE_S = 0.05
+"""Between two turns: what still spins after its own has stopped by then."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One peer's time for one work in one round.
+
+    Attributes:
+        round: Counted from 0.
+        work: Which texts.
+        peer: Whose turn it was.
+        seconds: Wall-clock time from texts to vectors.
+        idle_cpu_s: Processor's time its process took since its turn before.
+    """
+
+    round: int
+    work: str
+    peer: str
+    seconds: float
+    idle_cpu_s: float
+
+
+def rotated(items: Sequence[T], by: int) -> list[T]:
+    """Begin the sequence at another place."""
+    at = by % len(items) if items else 0
+    return [*items[at:], *items[:at]]
+
+
+def take_turns(
+    peers: Mapping[str, PeerProcess],
+    works: Sequence[str],
+    n_rounds: int,
+    on_failure: Callable[[str, PeerError], None],
+) -> Iterator[Turn]:
+    """Yield what each peer takes for each work, round by round.
+
+    Each round and each work begins with another peer. One that fails has no more turns.
+    """
+    alive = list(peers)
+    for number in range(n_rounds):
+        for index, work in enumerate(works):
+            for name in rotated(alive, number * len(works) + index):
+                time.sleep(PAUSE_S)
+                try:
+                    answer = peers[name].ask("run", work=work)
+                except PeerError as exc:
+                    alive.remove(name)
+                    on_failure(name, exc)
+                    continue
+                yield Turn(number, work, name, answer["seconds"], answer["idle_cpu_s"])

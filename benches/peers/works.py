@@ -1,0 +1,40 @@
+"""What is embedded: works of many texts, none twice, so that no cache of anybody's helps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benches.texts import passages, short_sentences
+
+N_TEXTS = {"short": 1000, "mixed": 240, "passages": 64}
+"""Texts of each work: a few seconds for the slowest peer on two cores."""
+
+_SHORT_BEFORE = (3, 4)
+"""Short sentences before each passage, in turns: 7 of 14 tokens and 2 of 240 make a mean of 64."""
+
+
+def mixed(count: int) -> list[str]:
+    """Return short sentences with a passage between them now and then: about 64 tokens a text."""
+    short, long = iter(short_sentences(count, seed=3)), iter(passages(count // 4 + 1, seed=4))
+    texts: list[str] = []
+    gap = 0
+    while len(texts) < count:
+        texts += [next(short) for _ in range(_SHORT_BEFORE[gap % len(_SHORT_BEFORE)])]
+        texts.append(next(long))
+        gap += 1
+    return texts[:count]
+
+
+_MAKERS = {"short": short_sentences, "mixed": mixed, "passages": passages}
+
+
+def make_works(n_texts: Mapping[str, int]) -> dict[str, list[str]]:
+    """Make each work with as many texts as asked for.
+
+    Raises:
+        ValueError: There is no such work.
+    """
+    unknown = [name for name in n_texts if name not in _MAKERS]
+    if unknown:
+        raise ValueError(f"no work {', '.join(unknown)}; there are: {', '.join(_MAKERS)}")
+    return {name: _MAKERS[name](count) for name, count in n_texts.items()}
