@@ -41,8 +41,8 @@ def main() -> None:
     if options.texts:
         texts = options.texts.read_text(encoding="utf-8").splitlines()[: options.n_texts]
     settings = {
-        "embellama": ModelConfig(n_threads=options.threads),
-        "embellama, one thread a context": ModelConfig(n_threads=1, n_contexts=options.threads),
+        "embellama": ModelConfig(n_threads=options.threads, tuning="off"),
+        "embellama, one context": ModelConfig(n_threads=options.threads, n_contexts=1),
     }
     with EmbeddingEngine() as engine:
         for name, config in settings.items():

@@ -1,24 +1,47 @@
-"""The kinds of work that speed is told for: short texts, passages, and both mixed."""
+"""What is embedded: works of many texts, none twice, so that no cache of anybody's helps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from benches.texts import passages, short_sentences
 
-PASSAGES_IN_MIXED = 0.22
-"""Share of passages among the mixed texts, which makes about 64 tokens a text."""
+N_TEXTS = {"short": 1000, "mixed": 240, "passages": 64}
+"""Texts of each work: a few seconds for the slowest peer on two cores."""
+
+_SHORT_BEFORE = (3, 4)
+"""Short sentences before each passage, in turns: 7 of 14 tokens and 2 of 240 make a mean of 64."""
+
+
+def mixed(count: int) -> list[str]:
+    """Return short sentences with a passage between them now and then: about 64 tokens a text."""
+    short, long = iter(short_sentences(count, seed=3)), iter(passages(count // 4 + 1, seed=4))
+    texts: list[str] = []
+    gap = 0
+    while len(texts) < count:
+        texts += [next(short) for _ in range(_SHORT_BEFORE[gap % len(_SHORT_BEFORE)])]
+        texts.append(next(long))
+        gap += 1
+    return texts[:count]
+
+
+_MAKERS = {"short": short_sentences, "mixed": mixed, "passages": passages}
 
 
 def works(n_short: int) -> dict[str, list[str]]:
-    """Return texts by kind of work: as many short ones as asked for, fewer of the longer.
+    """Make each work with about as many tokens: as many short texts as asked for, fewer others."""
+    return make_works(
+        {"short": n_short, "mixed": max(n_short // 4, 9), "passages": max(n_short // 16, 4)}
+    )
 
-    short: about 14 tokens a text; mixed: about 64, passages between short ones; passages: about
-    240.
+
+def make_works(n_texts: Mapping[str, int]) -> dict[str, list[str]]:
+    """Make each work with as many texts as asked for.
+
+    Raises:
+        ValueError: There is no such work.
     """
-    n_mixed, n_passages = max(n_short // 4, 8), max(n_short // 16, 4)
-    n_long = round(n_mixed * PASSAGES_IN_MIXED)
-    long, short = iter(passages(n_long, seed=3)), iter(short_sentences(n_mixed - n_long, seed=4))
-    mixed = []
-    for number in range(n_mixed):
-        is_long = (number + 1) * n_long // n_mixed > number * n_long // n_mixed
-        mixed.append(next(long) if is_long else next(short))
-    return {"short": short_sentences(n_short), "mixed": mixed, "passages": passages(n_passages)}
+    unknown = [name for name in n_texts if name not in _MAKERS]
+    if unknown:
+        raise ValueError(f"no work {', '.join(unknown)}; there are: {', '.join(_MAKERS)}")
+    return {name: _MAKERS[name](count) for name, count in n_texts.items()}

@@ -173,7 +173,7 @@ class AsyncVerbs(TextVerbs):
             self._check_usable()  # once more: what is closed makes and takes nothing new
             if priority not in self._pools:
                 self._pools[priority] = ThreadPoolExecutor(
-                    _N_THREADS[priority], thread_name_prefix=f"embellama-{priority}"
+                    _N_THREADS[priority], thread_name_prefix=f"embellama-async-{priority}"
                 )
             return self._pools[priority].submit(embed)
 

@@ -39,14 +39,7 @@ def open_model(
 ) -> LoadedModel:
     """Load a model file and make it ready to embed. Its content is digested meanwhile.
 
-    Args:
-        resolved: The file.
-        name: What the engine calls it.
-        config: Its settings.
-        backend: What runs it.
-        reference: What the user wrote.
-        digests: Of files' content.
-        tuning: What was found for it on this machine.
+    ``tuning`` is what `find_tuning` found for it.
 
     Raises:
         ConfigurationError: The settings do not fit the model or the machine.
@@ -56,9 +49,7 @@ def open_model(
     before = _states(resolved)
     metadata = read_metadata(resolved.path)
     pooling = _pooling_for(metadata, resolved, config)
-    if tuning is not None and config.flash_attn == "auto":
-        config = config.model_copy(update={"flash_attn": tuning.flash_attn})
-    config = with_exact_scores(config, metadata, pooling.pooling_type)
+    config = with_exact_scores(_tuned(config, tuning), metadata, pooling.pooling_type)
     n_ctx, limit_warnings = _text_limit(metadata, config)
     clock.mark("metadata")
     content = _digested(metadata, digests)
@@ -73,10 +64,9 @@ def open_model(
         )
         _check_unchanged(resolved, before)
         tokenizer = Tokenizer(model.vocabulary, metadata)
+        is_reranker = pooling.pooling_type == "rank"
         cross_encoder = (
-            cross_encoder_for(metadata, tokenizer, model.control_tokens)
-            if pooling.pooling_type == "rank"
-            else None
+            cross_encoder_for(metadata, tokenizer, model.control_tokens) if is_reranker else None
         )
         clock.mark("tokenizer")
         cores = share_cores(
@@ -95,9 +85,7 @@ def open_model(
             pooling_source=pooling.source,
             load_s=clock.phases(),
             warnings=(
-                *pooling.warnings,
-                *limit_warnings,
-                *_kind_warnings(metadata),
+                *(*pooling.warnings, *limit_warnings, *_kind_warnings(metadata)),
                 *(cross_encoder.warnings if cross_encoder is not None else ()),
                 *model.info.warnings,
             ),
@@ -164,6 +152,13 @@ def find_tuning(
         build=backend.build,
         content=[digests.digest(path) for path in resolved.paths],
     )
+
+
+def _tuned(config: ModelConfig, tuning: Tuning | None) -> ModelConfig:
+    """Take the attention that the user let tuning choose, where the settings leave it open."""
+    if tuning is None or config.flash_attn != "auto":
+        return config
+    return config.model_copy(update={"flash_attn": tuning.flash_attn})
 
 
 def _layouts_on(tuning: Tuning | None, device: str) -> Layouts | None:

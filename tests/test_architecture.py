@@ -26,7 +26,17 @@ LAYERS = (
     | {"layout", "waiting", "worker", "scheduler", "tuning"}
     | {"statistics", "results", "request", "chunks"},
     {"hub"},
-    {"loaded_model", "loading", "registry", "lookup", "pipeline", "embedding", "streaming", "tokens", "rerank"}
+    {
+        "loaded_model",
+        "loading",
+        "registry",
+        "lookup",
+        "pipeline",
+        "embedding",
+        "streaming",
+        "tokens",
+        "rerank",
+    }
     | {"presets"},
     {"host"},
     {"text_verbs"},

@@ -27,7 +27,7 @@ from benches.peers.report import print_report, result_of
 from benches.peers.roster import PeerSpec, choose, python_of
 from benches.peers.session import Outcome
 from benches.peers.turns import Turn, rotated, take_turns
-from benches.peers.works import make_works
+from benches.works import make_works
 from tests.conftest import model_file
 
 

@@ -15,7 +15,7 @@ from benches.peers import figures, roster, session
 from benches.peers.model_files import ROOT, catalogue_row
 from benches.peers.report import print_report, result_of
 from benches.peers.settings import Plan
-from benches.peers.works import N_TEXTS, make_works
+from benches.works import N_TEXTS, make_works
 from embellama._parallel import available_cores
 
 

@@ -48,7 +48,7 @@ def tune_command(
     ] = 0.999,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what is fastest on this machine, and keep it for later loads.
+    """Find and keep the fastest settings.
 
     Micro-batch sizes and ways to share out the cores are tried for many short texts, for many
     passages and for a single text. Other file types and kinds of attention are measured too, and

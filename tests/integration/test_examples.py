@@ -15,6 +15,7 @@ from tests.tiny_cross_encoder import write_cross_encoder
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SHOWN = {
+    "async_app": r"nearest: The bank raised its rate\.\nindexed: \(500, 384\)\ntimeout True\n$",
     "single": r"vector +384 numbers, length 1\.000000",
     "batch": r"A cat sleeps on the windowsill\.  →  A kitten naps by the window\.(?s:.)*\[1, 3\]",
     "stream_file": r"README\.md: How do I install it\?\n(?:0\.\d\d  .+\n){3}",

@@ -460,9 +460,10 @@ def test_closing_on_the_loop_itself_does_not_wait_for_it(engine):
 
 
 def test_no_threads_are_left_when_the_engine_is_closed(engine):
+    before = {*threading.enumerate()}
     run(lambda: asyncio.gather(*(plain(engine, number) for number in range(1, 100))))
     engine.close()
     end = time.monotonic() + WAIT_S
-    while left := [each for each in threading.enumerate() if each.name.startswith("embellama-")]:
+    while left := {each for each in threading.enumerate() if "async" in each.name} - before:
         assert time.monotonic() < end, left
         time.sleep(0.01)
