@@ -20,7 +20,7 @@ from benches.machine import describe_machine
 from benches.results import Results, finished, parser, started
 from benches.rounds import timed
 from benches.texts import short_sentences
-from embellama import EmbeddingEngine
+from embellama import EmbeddingEngine, ModelConfig
 
 _COLD = """
 import json, sys, time
@@ -29,7 +29,7 @@ import embellama
 imported = time.perf_counter()
 engine = embellama.EmbeddingEngine()
 made = time.perf_counter()
-info = engine.load_model(sys.argv[1])
+info = engine.load_model(sys.argv[1], config=embellama.ModelConfig(tuning="off"))
 loaded = time.perf_counter()
 engine.embed(info.name, "Hello, world!")
 first = time.perf_counter()
@@ -63,7 +63,7 @@ def quantiles_by_round(
 def warm(results: Results, model: str, rounds: int) -> None:
     texts = short_sentences(32)
     with EmbeddingEngine() as engine:
-        engine.load_model(model, name="m")
+        engine.load_model(model, name="m", config=ModelConfig(tuning="off"))
         engine.warmup_model("m")
         engine.embed_batch("m", texts)
         runs: dict[str, tuple[Callable[[], object], int]] = {

@@ -57,7 +57,7 @@ def phases(model: str) -> Iterator[tuple[str, float]]:
     yield "imported", resident_mb()
     engine = EmbeddingEngine()
     yield "engine made", resident_mb()
-    engine.load_model(model, name="m")
+    engine.load_model(model, name="m", config=ModelConfig(tuning="off"))
     yield "model loaded", resident_mb()
     engine.embed("m", "Hello, world!")
     yield "one text embedded", resident_mb()
@@ -74,7 +74,7 @@ def phases(model: str) -> Iterator[tuple[str, float]]:
 
 
 def micro_batch(model: str, max_batch_tokens: int) -> Iterator[tuple[str, float]]:
-    config = ModelConfig(max_batch_tokens=max_batch_tokens, max_batch_requests=256)
+    config = ModelConfig(tuning="off", max_batch_tokens=max_batch_tokens, max_batch_requests=256)
     with EmbeddingEngine() as engine, Peak() as peak:
         engine.load_model(model, name="m", config=config)
         engine.embed_batch("m", short_sentences(2000))
@@ -92,7 +92,7 @@ def lines_of(path: Path) -> Iterator[str]:
 
 def stream(model: str, path: Path, n_texts: int) -> Iterator[tuple[str, float]]:
     with EmbeddingEngine() as engine:
-        engine.load_model(model, name="m")
+        engine.load_model(model, name="m", config=ModelConfig(tuning="off"))
         engine.embed_batch("m", short_sentences(2000))
         before, start, n_vectors = resident_mb(), time.perf_counter(), 0
         told = start

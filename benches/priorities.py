@@ -25,7 +25,7 @@ from benches.machine import describe_machine
 from benches.recording import recorded
 from benches.results import Results, finished, parser, started
 from benches.texts import passages, short_sentences
-from embellama import EmbeddingEngine
+from embellama import EmbeddingEngine, ModelConfig
 
 EVERY_S = 0.050
 
@@ -91,7 +91,7 @@ def bulk_alone(
     engine: EmbeddingEngine, results: Results, model: str, texts: list[str], seconds: float
 ) -> float:
     """Note what bulk does when nobody disturbs it; return the p50 of its micro-batches in ms."""
-    engine.load_model(model, name="bulk alone")
+    engine.load_model(model, name="bulk alone", config=ModelConfig(tuning="off"))
     with Bulk(engine, "bulk alone", texts) as bulk:
         time.sleep(seconds)
     found = engine.stats()["bulk alone"].inference_s
@@ -117,7 +117,7 @@ def main() -> int:
     found: dict[str, list[float]] = {}
     with EmbeddingEngine() as engine:
         micro_batch_ms = bulk_alone(engine, results, options.model, texts, options.seconds)
-        engine.load_model(options.model, name="m")
+        engine.load_model(options.model, name="m", config=ModelConfig(tuning="off"))
         longest = max(engine.count_tokens("m", text) for text in own)
         interactive(engine, own, 1.0)
         for _ in range(options.rounds):

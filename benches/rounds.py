@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 
@@ -19,11 +20,11 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     A first round is not counted: it finds memory mapped and contexts made.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
+    names, shuffled = list(runs), random.Random(1)
     for number in range(rounds + 1):
         for name in names:
             taken = timed(runs[name])
             if number:
                 seconds[name].append(taken)
-        names = names[1:] + names[:1]  # none always comes after the same other one
+        shuffled.shuffle(names)  # none always comes after the same other one
     return seconds

@@ -145,7 +145,7 @@ def main() -> int:
     results = started("scaling", describe_machine(), options)
     parts = {"length": by_length, "batch": by_batch, "callers": by_callers, "layout": by_layout}
     with EmbeddingEngine() as engine:
-        info = engine.load_model(options.model, name="m")
+        info = engine.load_model(options.model, name="m", config=ModelConfig(tuning="off"))
         print(f"{info.path.name}, {info.n_contexts} contexts by default")
         for part in options.parts.split(","):
             print(f"by {part}:")

@@ -7,7 +7,9 @@ import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -33,6 +35,10 @@ _N_THREADS: dict[Priority, int] = {"interactive": 64, "bulk": 16}
 64 short texts fill the micro-batches of several contexts, and a bulk call fills them alone. Each
 class has its own, so that bulk calls never keep interactive ones from getting in line.
 """
+
+
+_GRACE_S = 0.05
+"""For the thread of a call whose time is up to notice it too, and so to make room for another."""
 
 
 class AsyncVerbs(TextVerbs):
@@ -149,22 +155,49 @@ class AsyncVerbs(TextVerbs):
         for pool in pools.values():
             pool.shutdown(wait=False)
 
+    async def aclose(self) -> None:
+        """Close as `close` does, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
     async def _on_thread(self, call: Call, embed: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         self._check_usable()
-        with self._admission:
-            context = contextvars.copy_context()  # what the task binds to its log events
-            done = asyncio.wrap_future(self._submit(call.priority, lambda: context.run(embed)))
-            try:
-                await asyncio.wait([done], timeout=call.remaining_s())
-            except asyncio.CancelledError:
-                call.cancel()
-                done.cancel()
-                raise
-            if done.done():
-                return done.result()
+        context = contextvars.copy_context()  # what the task binds to its log events
+        held = ExitStack()
+
+        def run() -> NDArray[Any]:
+            # what is queued counts until a thread has looked at it, also where nobody waits
+            with held:
+                call.check()
+                return context.run(embed)
+
+        held.enter_context(self._admission)
+        try:
+            done = self._submit(call.priority, run)
+        except BaseException:
+            held.close()
+            raise
+        arrived = _arrival(done)
+        try:
+            await asyncio.wait([arrived], timeout=call.remaining_s())
+        except asyncio.CancelledError:
             call.cancel()
-            done.cancel()
+            raise
+        if not arrived.done():
+            call.cancel()
+            await asyncio.wait([arrived], timeout=_GRACE_S)
             raise call.timed_out()
+        return done.result()
 
     def _submit(
         self, priority: Priority, embed: Callable[[], NDArray[Any]]
@@ -176,6 +209,25 @@ class AsyncVerbs(TextVerbs):
                     _N_THREADS[priority], thread_name_prefix=f"embellama-async-{priority}"
                 )
             return self._pools[priority].submit(embed)
+
+
+def _arrival(done: Future[NDArray[Any]]) -> asyncio.Future[None]:
+    """Return a future of this loop that is done when another thread's is."""
+    loop = asyncio.get_running_loop()
+    arrived = loop.create_future()
+
+    def settle() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    def tell(_: Future[NDArray[Any]]) -> None:
+        # a loop that was closed meanwhile has nobody left who waits
+        if not loop.is_closed():
+            with suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(settle)
+
+    done.add_done_callback(tell)
+    return arrived
 
 
 def _task() -> int:

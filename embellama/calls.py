@@ -24,7 +24,12 @@ class Admission:
         self._lock = threading.Lock()
         self._n_calls = 0
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """Count a call.
+
+        Raises:
+            OverloadedError: There are too many.
+        """
         with self._lock:
             if self._n_calls < self._limit:
                 self._n_calls += 1
@@ -34,9 +39,21 @@ class Admission:
             "give many texts in one call, or raise EngineConfig.max_concurrent_requests"
         )
 
-    def __exit__(self, *exc_info: object) -> None:
+    def leave(self) -> None:
+        """Count it no longer."""
         with self._lock:
             self._n_calls -= 1
+
+    def rejoin(self) -> None:
+        """Count a call that goes on, also over the limit: what has begun is not refused."""
+        with self._lock:
+            self._n_calls += 1
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.leave()
 
 
 class Call:
@@ -84,7 +101,9 @@ class Call:
         self.priority: Final = priority
         self.timeout_s: Final = timeout_s
         self.caller: Final = threading.get_ident() if caller is None else caller
-        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._deadline = (
+            None if timeout_s is None else time.monotonic() + min(timeout_s, threading.TIMEOUT_MAX)
+        )
         self._is_cancelled = False
         self._lock = threading.Lock()
         self._on_cancel: list[Callable[[], None]] = []

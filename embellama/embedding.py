@@ -202,6 +202,7 @@ class _Batch:
 
     def run(self) -> Embedded:
         self.unique, self.inverse = distinct(self.items)
+        self.call.check()
         self.reports: dict[int, TextReport] = {}
         self.n_done = len(self.items) - len(self.unique)
         blank = np.zeros((1, self.model.facts.n_embd), dtype=np.float32)
@@ -227,7 +228,7 @@ class _Batch:
         keys = cache.keys(self.unique)
         numbers = {key: index for index, key in enumerate(keys)}
         todo: Sequence[bytes] = keys
-        with cache.call() as cached:
+        with cache.call(self.call) as cached:
             while todo:
                 self.call.check()
                 with Stopwatch(self.meter, "cache_s"):
@@ -239,7 +240,7 @@ class _Batch:
                 self.model.statistics.record_lookups(hits=len(cached.found), misses=len(missing))
                 if missing:
                     self._compute(missing, known, self._keeping(cached, keys))
-                others, todo = cached.wait(self.call)
+                others, todo = cached.wait()
                 self._place(numbers, others)
                 self.model.statistics.record_lookups(hits=len(others), misses=0)
 
@@ -271,6 +272,7 @@ class _Batch:
                 self.request.encoder,
                 n_jobs=self.n_jobs,
                 places=lambda position: self._places(indices[position]),
+                check=self.call.check,
             )
         return {indices[position]: encoding for position, encoding in encoded.items()}
 

@@ -154,8 +154,10 @@ class ModelHost:
         )
         tuning = look(resolved)
         named_by_type = model != resolved.name
-        if tuning is None or tuning.file_type is None or resolved.entry is None or named_by_type:
+        if tuning is None or tuning.file_type is None or resolved.entry is None:
             return resolved, tuning
+        if named_by_type:  # what was found is for the other type
+            return resolved, None
         log.info("embellama.model.retyped", model=resolved.name, file_type=tuning.file_type)
         chosen = resolve_model(
             f"{resolved.entry.name}:{tuning.file_type}",

@@ -230,6 +230,7 @@ def encode_suspects(
     *,
     n_jobs: int,
     places: Callable[[int], Sequence[int]] = lambda position: (position,),
+    check: Callable[[], None] = lambda: None,
 ) -> dict[int, Encoding]:
     """Encode the inputs that might be empty or too long, and refuse those that are.
 
@@ -241,6 +242,7 @@ def encode_suspects(
         n_jobs: Threads to tokenize on.
         places: Where the caller has the input of a position, for the messages; several places
             where it is repeated.
+        check: Raises when nobody waits for them any more.
 
     Returns:
         The encodings, by their position in ``items``.
@@ -252,6 +254,7 @@ def encode_suspects(
     suspects = [index for index, item in enumerate(items) if not encoder.surely_fits(item)]
 
     def encode(item: TextOrIds) -> Encoding | InvalidInputError | None:
+        check()
         if isinstance(item, str) and is_blank(item):
             return None
         try:

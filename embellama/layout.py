@@ -56,11 +56,10 @@ def share_cores(
         many = Layout(config.n_contexts, n_threads, tokens)
         single = many if config.n_threads else Layout(1, budget, tokens)
         return CoreShare(Layouts(short=many, long=many, single=single), None, "explicit")
-    if on_gpu:
-        one = Layout(1, budget, tokens)
-        return CoreShare(Layouts.of_one(one), None, "default")
     if tuned is not None and config.sources["max_batch_tokens"] == "default":
         share, source = tuned, "tuned"
+    elif on_gpu:
+        share, source = Layouts.of_one(Layout(1, budget, tokens)), "default"
     else:
         share, source = default_layouts(budget, tokens), "default"
     affordable = _affordable_contexts(config, shape, share)

@@ -144,7 +144,7 @@ def find_tuning(
     Raises:
         ModelLoadError: The file cannot be read.
     """
-    if config.tuning == "off" or not folder.is_dir():
+    if config.tuning == "off" or not any(folder.glob("*.json")):
         return None
     return stored_tuning(
         folder,

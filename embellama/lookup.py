@@ -66,9 +66,9 @@ class CacheAccess:
         """Put what was computed into the cache."""
         self._cache.put_many(items)
 
-    def call(self) -> CachedCall:
+    def call(self, caller: Call) -> CachedCall:
         """Begin a call, as a context: what it has claimed and not kept is given up at its end."""
-        return CachedCall(self, self._flights.call())
+        return CachedCall(self, self._flights.call(caller))
 
 
 class CachedCall:
@@ -103,13 +103,13 @@ class CachedCall:
         self._access.keep(items)
         self._flight.fulfil(items)
 
-    def wait(self, caller: Call) -> tuple[dict[bytes, CachedVector], list[bytes]]:
+    def wait(self) -> tuple[dict[bytes, CachedVector], list[bytes]]:
         """Wait for the keys that others compute, no longer than the caller waits.
 
         Returns:
             What they computed, and the keys with which they failed: those are to be claimed anew.
         """
-        return self._flight.wait(self._others, caller=caller)
+        return self._flight.wait(self._others)
 
     def __enter__(self) -> Self:
         self._flight.__enter__()

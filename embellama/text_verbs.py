@@ -433,17 +433,29 @@ class TextVerbs(ModelHost):
     def _stream(
         self, model: str | None, texts: Iterable[Input], options: EmbedOptions, call: Call
     ) -> Generator[NDArray[Any], None, None]:
-        with self._lease(model) as lease:
-            request = self._requested(lease.model, options)
-            access = self._access(lease.model, request)
-            vectors = embed_iterable(
-                lease.model, texts, request, call=call, cache=access, n_jobs=self._n_jobs
-            )
-            for vector in vectors:
-                lease.suspend()
-                yield vector
-                self._check_usable()  # closed or forked while the caller had the vector
-                lease.resume()
+        self._check_usable()
+        self._admission.enter()
+        is_counted = True
+        try:
+            with self._lease(model, is_admitted=True) as lease:
+                request = self._requested(lease.model, options)
+                access = self._access(lease.model, request)
+                vectors = embed_iterable(
+                    lease.model, texts, request, call=call, cache=access, n_jobs=self._n_jobs
+                )
+                for vector in vectors:
+                    lease.suspend()
+                    # a stream that nobody reads on is no call that runs or waits
+                    self._admission.leave()
+                    is_counted = False
+                    yield vector
+                    self._check_usable()  # closed or forked while the caller had the vector
+                    self._admission.rejoin()
+                    is_counted = True
+                    lease.resume()
+        finally:
+            if is_counted:
+                self._admission.leave()
 
 
 def _stacklevel() -> int:

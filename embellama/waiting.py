@@ -83,11 +83,14 @@ class Group:
             return False
         return not self.rows.done()
 
-    def deliver(self, start: int, n_sequences: int, rows: FloatArray) -> None:
+    def deliver(
+        self, start: int, n_sequences: int, rows: FloatArray, *, inference_s: float = 0.0
+    ) -> None:
         """Bring the rows of some sequences; all of them make the result."""
         with self._arriving:
-            if self.rows.done():
+            if self.rows.done() or start in self._arrived:
                 return
+            self.inference_s += inference_s
             self._arrived[start] = rows
             self._n_arrived += n_sequences
             if self._n_arrived < len(self.sequences):

@@ -77,7 +77,13 @@ class InferenceWorker:
     def _run(self) -> None:
         while (work := self._line.take(self._number)) is not None:
             self._n_threads = work.n_threads
-            self._compute(work.parts)
+            try:
+                self._compute(work.parts)
+            except BaseException as exc:  # noqa: BLE001  # such as a log processor's that raises
+                for part in work.parts:
+                    part.group.fail(_as_ours(exc))
+                told = (type(exc), exc, exc.__traceback__, threading.current_thread())
+                threading.excepthook(threading.ExceptHookArgs(told))
             del work  # the rows live as long as their caller wants them, not until the next ones
         self._drop_context()
 
@@ -93,14 +99,16 @@ class InferenceWorker:
             )
             self._deliver(parts, batch, rows, spent)
         except BaseException as exc:  # noqa: BLE001  # whatever it is, callers are waiting for it
-            self._drop_context()
-            n_tokens = batch.n_tokens if batch is not None else 0
-            log.warning("embellama.microbatch.failed", n_tokens=n_tokens, error=repr(exc))
             if len(parts) == 1:
                 parts[0].group.fail(_as_ours(exc))
-                return
-            for part in parts:  # one caller's trouble is not another's
-                self._compute([part])
+            try:
+                self._drop_context()
+                n_tokens = batch.n_tokens if batch is not None else 0
+                log.warning("embellama.microbatch.failed", n_tokens=n_tokens, error=repr(exc))
+            finally:
+                if len(parts) > 1:
+                    for part in parts:  # one caller's trouble is not another's
+                        self._compute([part])
 
     def _deliver(
         self, parts: Sequence[Part], batch: MicroBatch, rows: FloatArray, spent: float
@@ -112,8 +120,8 @@ class InferenceWorker:
             stop = at + (n_sequences if pooled else part.n_tokens)
             # a copy: a view of one caller's rows would keep those of all others alive
             own = rows if len(parts) == 1 else rows[at:stop].copy()
-            part.group.inference_s += spent * part.n_tokens / batch.n_tokens
-            part.group.deliver(part.start, n_sequences, own)
+            share_s = spent * part.n_tokens / batch.n_tokens
+            part.group.deliver(part.start, n_sequences, own, inference_s=share_s)
             at = stop
 
     def _rows_of(self, batch: MicroBatch) -> FloatArray:

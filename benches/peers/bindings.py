@@ -36,6 +36,7 @@ class LlamaEmbed(Peer):
             n_ubatch=n_batch,
             n_threads=settings["n_threads"],
             n_threads_batch=settings["n_threads"],
+            n_gpu_layers=0,
             verbose=False,
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from benches.peers.peer import Peer, versions_of
-from embellama import EmbeddingEngine, ModelConfig
+from embellama import EmbeddingEngine, EngineConfig, ModelConfig
 
 
 class Embellama(Peer):
@@ -16,11 +16,12 @@ class Embellama(Peer):
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.versions = versions_of("embellama", "llama-cpp-python")
-        self._engine = EmbeddingEngine()
+        # as many threads as the others have, and the CPU that they run on
+        self._engine = EmbeddingEngine(EngineConfig(n_jobs=settings["n_threads"]))
         info = self._engine.load_model(
             f"{settings['model']}:{settings['variant']}",
             name="m",
-            config=ModelConfig(tuning="off", n_threads=settings["n_threads"]),
+            config=ModelConfig(tuning="off", n_threads=settings["n_threads"], use_gpu=False),
         )
         self._n_contexts = info.n_contexts
         self.how = f"defaults: many short texts {info.layouts.short}, long {info.layouts.long}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,10 +35,11 @@ class Turn:
     idle_cpu_s: float
 
 
-def rotated(items: Sequence[T], by: int) -> list[T]:
-    """Begin the sequence at another place."""
-    at = by % len(items) if items else 0
-    return [*items[at:], *items[:at]]
+def shuffled(items: Sequence[T], seed: int) -> list[T]:
+    """Return another order for each seed, so that none always comes after the same other one."""
+    order = list(items)
+    random.Random(seed).shuffle(order)
+    return order
 
 
 def take_turns(
@@ -48,12 +50,12 @@ def take_turns(
 ) -> Iterator[Turn]:
     """Yield what each peer takes for each work, round by round.
 
-    Each round and each work begins with another peer. One that fails has no more turns.
+    Each round and each work has an order of its own. One that fails has no more turns.
     """
     alive = list(peers)
     for number in range(n_rounds):
         for index, work in enumerate(works):
-            for name in rotated(alive, number * len(works) + index):
+            for name in shuffled(alive, number * len(works) + index):
                 time.sleep(PAUSE_S)
                 try:
                     answer = peers[name].ask("run", work=work)

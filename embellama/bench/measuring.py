@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from embellama.bench.candidates import Report
+from embellama.bench.data import evenly_spaced
 from embellama.bench.findings import Latency, Speed
 from embellama.engine import EmbeddingEngine
 from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
@@ -21,7 +23,7 @@ from embellama.types import FloatArray, Kind
 _T = TypeVar("_T")
 
 _FEWEST_TEXTS = 4
-_TRIED_TEXTS = 4
+_TRIED_TEXTS = 12
 _WARMING = 2
 """Single texts before those that count: the types before have taken the CPU's caches."""
 
@@ -64,7 +66,7 @@ class Contest:
         self.failed = failed
 
     def each(self, measure: Callable[[str], _T], *, turn: int = 0) -> dict[str, _T]:
-        """Measure every type that still runs, beginning with another one in each turn.
+        """Measure every type that still runs, in another order in each turn.
 
         Returns:
             What each gave, without those that failed.
@@ -72,9 +74,10 @@ class Contest:
         Raises:
             ConfigurationError, InvalidInputError: The same would happen to the others.
         """
-        shift = turn % max(len(self.running), 1)
+        order = list(self.running)
+        random.Random(turn).shuffle(order)  # so that none always comes after the same other one
         found = {}
-        for file_type in self.running[shift:] + self.running[:shift]:
+        for file_type in order:
             try:
                 found[file_type] = measure(file_type)
             except (ConfigurationError, InvalidInputError):
@@ -148,7 +151,8 @@ def measure_speeds(
         By type and kind of texts.
     """
     fitted = {
-        name: texts[: _fitting(embedder, contest, texts, effort)] for name, texts in works.items()
+        name: evenly_spaced(texts, _fitting(embedder, contest, texts, effort))
+        for name, texts in works.items()
     }
     n_tokens = {
         name: contest.each(partial(_n_tokens, embedder, texts)) for name, texts in fitted.items()
@@ -172,7 +176,7 @@ def measure_speeds(
 
 def _fitting(embedder: Embedder, contest: Contest, texts: Sequence[str], effort: Effort) -> int:
     """Return how many texts the slowest type embeds in the time of a round; warms all up."""
-    tried = texts[:_TRIED_TEXTS]
+    tried = evenly_spaced(texts, _TRIED_TEXTS)
     contest.each(lambda one: embedder.embed(one, tried))
     seconds = contest.each(partial(_batch_s, embedder, tried))
     slowest = max(seconds.values(), default=effort.round_s)
@@ -196,9 +200,10 @@ def measure_latencies(
     """
     samples: dict[str, list[float]] = {}
     size = -(-effort.n_singles // effort.n_rounds)
+    spread = evenly_spaced(texts, effort.n_rounds * size)
     for turn in range(effort.n_rounds):
         report("measuring single texts", turn, effort.n_rounds)
-        block = [texts[(turn * size + i) % len(texts)] for i in range(size)]
+        block = [spread[(turn * size + i) % len(spread)] for i in range(size)]
         taken = contest.each(partial(_singles_s, embedder, block), turn=turn)
         for one, seconds in taken.items():
             samples.setdefault(one, []).extend(seconds)

@@ -108,6 +108,7 @@ def tune_model(
         EmbeddingGenerationError: The model does not run with its default settings.
     """
     options.check()
+    _refuse_what_loads_overrule(config)
     _warn_if_busy(on_step)
     cache = cache_directory(place.cache_path)
     metadata = read_metadata(resolved.path)
@@ -132,6 +133,18 @@ def tune_model(
         path=path,
         takeable=takeable,
     )
+
+
+def _refuse_what_loads_overrule(config: ModelConfig) -> None:
+    """Raise ConfigurationError where a load with the same settings would not take what is found."""
+    values = {"n_contexts": None, "max_batch_tokens": 256, "tuning": "auto"}
+    for name, usual in values.items():
+        source = config.sources[name]
+        if source != "default" and getattr(config, name) != usual:
+            raise ConfigurationError(
+                f"{name} = {getattr(config, name)!r} ({source}) goes before anything that is "
+                "tuned; leave it unset to tune, and when the model is loaded"
+            )
 
 
 def _warn_if_busy(on_step: Callable[[str], None]) -> None:

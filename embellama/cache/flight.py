@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -28,6 +28,14 @@ from embellama.types import CachedVector
 PATIENCE_S: Final = 60.0
 """How long to wait for the next vector of others: where none comes, one of them may hang, and
 computing twice is better than waiting for ever."""
+
+
+_SLICE = 4096
+"""Keys that are claimed, or given up, before others have a look in: a millisecond's work."""
+
+
+def _slices(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    return (keys[at : at + _SLICE] for at in range(0, len(keys), _SLICE))
 
 
 class Claim:
@@ -53,11 +61,11 @@ class Flights:
     def __init__(self) -> None:
         self._forget()
 
-    def call(self) -> FlightCall:
+    def call(self, caller: Call | None = None) -> FlightCall:
         """Begin a call; use it as a context manager, on one thread at a time."""
         if self._process_id != os.getpid():
             self._forget()  # the claims of a forked child are its parent's
-        return FlightCall(self)
+        return FlightCall(self, caller if caller is not None else Call())
 
     def _forget(self) -> None:
         self._process_id = os.getpid()
@@ -69,8 +77,9 @@ class Flights:
 class FlightCall:
     """One call among those that share `Flights`."""
 
-    def __init__(self, flights: Flights) -> None:
+    def __init__(self, flights: Flights, caller: Call) -> None:
         self._flights = flights
+        self._caller = caller
         self._changed, self._claims = flights.changed, flights.claims
         self._n_ended_before = flights.n_ended
         self._thread = threading.get_ident()
@@ -96,17 +105,31 @@ class FlightCall:
         """
         mine: list[bytes] = []
         others: dict[bytes, Claim] = {}
-        with self._changed:
-            for key in dict.fromkeys(keys):
-                claim = self._claims.get(key)
-                if claim is None:
-                    self._own[key] = self._claims[key] = Claim(self)
-                    mine.append(key)
-                elif key in self._no_longer_awaited or claim.call.is_interrupted_by(self):
-                    mine.append(key)
-                else:
-                    others[key] = claim
+        different = list(dict.fromkeys(keys))
+        for part in _slices(different):
+            with self._changed:
+                self._claim(part, mine, others)
         return mine, others
+
+    def _claim(self, keys: Sequence[bytes], mine: list[bytes], others: dict[bytes, Claim]) -> None:
+        for key in keys:
+            claim = self._claims.get(key)
+            if claim is None:
+                self._own[key] = self._claims[key] = Claim(self)
+                mine.append(key)
+            elif key in self._no_longer_awaited or not self._waits_for(claim.call):
+                mine.append(key)
+            else:
+                others[key] = claim
+
+    def _waits_for(self, other: FlightCall) -> bool:
+        """Tell whether another call's vectors are worth waiting for.
+
+        Not those of one that runs around this one, nor, if this one is urgent, those that a bulk
+        call gets to in its turn.
+        """
+        is_behind = self._caller.priority == "interactive" and other._caller.priority == "bulk"
+        return not is_behind and not other.is_interrupted_by(self)
 
     def may_have_missed(self) -> bool:
         """Tell whether another call's claim has ended since this call began, or was last asked.
@@ -125,33 +148,31 @@ class FlightCall:
 
     def give_up(self, keys: Sequence[bytes]) -> None:
         """Let others compute keys that this call has claimed and will not compute."""
-        with self._changed:
-            for key in keys:
-                self._end(key, None)
-            self._changed.notify_all()
+        for part in _slices(keys):
+            with self._changed:
+                for key in part:
+                    self._end(key, None)
+                self._changed.notify_all()
 
     def wait(
         self,
         others: Mapping[bytes, Claim],
         *,
         timeout_s: float = PATIENCE_S,
-        caller: Call | None = None,
     ) -> tuple[dict[bytes, CachedVector], list[bytes]]:
         """Wait for the vectors that other calls compute. Fulfil every claim of this call before.
 
         Args:
             others: What `claim` returned.
             timeout_s: How long to wait from one arrival to the next.
-            caller: Who waits; nothing is waited for any longer when it is over.
 
         Returns:
             The vectors that arrived, and the keys that did not: `claim` these again.
         """
-        caller = caller if caller is not None else Call()
         if others:
-            caller.on_cancel(self._wake)
+            self._caller.on_cancel(self._wake)
         with self._changed:
-            self._wait_while_some_arrive(list(others.values()), timeout_s, caller)
+            self._wait_while_some_arrive(list(others.values()), timeout_s)
             arrived = {k: c.value for k, c in others.items() if c.value is not None}
             left = [key for key in others if key not in arrived]
             self._no_longer_awaited.update(key for key in left if not others[key].ended)
@@ -165,12 +186,12 @@ class FlightCall:
         with self._changed:
             self._changed.notify_all()
 
-    def _wait_while_some_arrive(self, claims: list[Claim], timeout_s: float, caller: Call) -> None:
+    def _wait_while_some_arrive(self, claims: list[Claim], timeout_s: float) -> None:
         while claims := [claim for claim in claims if not claim.ended]:
             end = time.monotonic() + timeout_s
             while not any(claim.ended for claim in claims):
-                patience_s = caller.remaining_s(at_most=end - time.monotonic())
-                if caller.is_over or not self._changed.wait(patience_s):
+                patience_s = self._caller.remaining_s(at_most=end - time.monotonic())
+                if self._caller.is_over or not self._changed.wait(patience_s):
                     return
 
     def _end(self, key: bytes, value: CachedVector | None) -> None:

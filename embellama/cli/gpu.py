@@ -37,7 +37,9 @@ def machine_gpus(root: Path = Path("/")) -> list[MachineGPU]:
         return [MachineGPU("an Apple GPU", "MTL", "-DGGML_METAL=on")] if is_apple else []
     found = [*_nvidia(root)]
     if system == "Linux":
-        found += _others(root)
+        found += _amd(root)
+        if not found and any(root.glob("dev/dri/renderD*")):
+            found.append(MachineGPU("a GPU", "Vulkan", "-DGGML_VULKAN=on"))
     return found
 
 
@@ -56,11 +58,9 @@ def _nvidia(root: Path) -> Iterator[MachineGPU]:
         yield MachineGPU(name, "CUDA", "-DGGML_CUDA=on")
 
 
-def _others(root: Path) -> Iterator[MachineGPU]:
+def _amd(root: Path) -> Iterator[MachineGPU]:
     if (root / "dev/kfd").exists():
         yield MachineGPU("an AMD GPU", "ROCm", "-DGGML_HIP=on")
-    if any(root.glob("dev/dri/renderD*")):
-        yield MachineGPU("a GPU", "Vulkan", "-DGGML_VULKAN=on")
 
 
 def _lines(path: Path) -> list[str]:

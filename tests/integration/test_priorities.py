@@ -356,7 +356,7 @@ def test_a_call_too_many_is_refused_and_every_end_gives_its_place_back(make_engi
                 with pytest.raises(OverloadedError, match="2 calls run or wait already"):
                     verb()
             backend.gate.set()
-    # the holder has ended; the stream has not, and takes one of two places until it is closed
+    # neither the holder takes a place now, nor the stream, which waits for its reader
     for _ in range(3):
         engine.embed("m", "c")
         with pytest.raises(EmbeddingTimeoutError):

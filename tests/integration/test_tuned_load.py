@@ -104,7 +104,7 @@ def test_another_type_is_taken_only_where_none_was_named(folder, engine):
     info = engine.load_model("minilm", config=config())
     assert (info.file_type, info.layouts_from) == ("Q8_0", "tuned")
     named = engine.load_model("minilm:F16", name="named", config=config())
-    assert (named.file_type, named.layouts_from) == ("F16", "tuned")
+    assert (named.file_type, named.layouts_from) == ("F16", "default")
     off = engine.load_model("minilm", name="off", config=config(tuning="off"))
     assert off.file_type == "F16"
     assert off.fingerprint == named.fingerprint != info.fingerprint

@@ -87,8 +87,8 @@ def test_settings_overrule_what_was_measured(settings):
 
 
 def test_one_context_keeps_a_gpu_busy():
-    got = share(tuned=TUNED, on_gpu=True)
-    assert got.layouts.n_contexts == 1
+    assert share(on_gpu=True).layouts.n_contexts == 1
+    assert share(tuned=TUNED, on_gpu=True).layouts == TUNED
     assert share(n_contexts=2, on_gpu=True).layouts.n_contexts == 2
 
 

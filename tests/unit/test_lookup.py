@@ -76,12 +76,12 @@ def test_keys_differ_by_model_prompt_policy_and_input(cache):
 def test_a_call_computes_what_is_not_there_and_keeps_it(cache, access):
     keys = access.keys(["a", "b"])
     cache.values[keys[0]] = vector(1)
-    with access.call() as call:
+    with access.call(Call()) as call:
         call.claim(keys)
         assert call.found == {keys[0]: cache.values[keys[0]]}
         assert call.missing == [keys[1]]
         call.keep([(keys[1], vector(2))])
-        assert call.wait(Call()) == ({}, [])
+        assert call.wait() == ({}, [])
     assert access.look_up(keys)[keys[1]].vector[0] == 2
 
 
@@ -90,20 +90,20 @@ def test_a_vector_of_another_shape_is_missing(cache, access, shape):
     (key,) = access.keys(["a"])
     cache.values[key] = CachedVector(np.zeros(shape, dtype=np.float32), 5)
     assert access.look_up([key]) == {}
-    with access.call() as call:
+    with access.call(Call()) as call:
         call.claim([key])
         assert call.missing == [key]
 
 
 def test_what_another_call_computes_is_waited_for(access):
     keys = access.keys(["a", "b", "c"])
-    with access.call() as first, access.call() as second:
+    with access.call(Call()) as first, access.call(Call()) as second:
         first.claim(keys[:2])
         _another_threads(second)
         second.claim(keys)
         assert second.missing == [keys[2]]
         first.keep([(keys[0], vector(1)), (keys[1], vector(2))])
-        arrived, left = second.wait(Call())
+        arrived, left = second.wait()
     assert {key: value.vector[0] for key, value in arrived.items()} == {keys[0]: 1, keys[1]: 2}
     assert left == []
 
@@ -115,14 +115,14 @@ def _another_threads(call):
 
 def test_what_another_call_gave_up_is_left_to_claim_anew(access):
     keys = access.keys(["a"])
-    with access.call() as second:
+    with access.call(Call()) as second:
         _another_threads(second)
-        with pytest.raises(RuntimeError, match="gone"), access.call() as first:
+        with pytest.raises(RuntimeError, match="gone"), access.call(Call()) as first:
             first.claim(keys)
             second.claim(keys)
             assert second.missing == []
             raise RuntimeError("gone")
-        assert second.wait(Call()) == ({}, keys)
+        assert second.wait() == ({}, keys)
         second.claim(keys)
         assert second.missing == keys
 
@@ -130,7 +130,7 @@ def test_what_another_call_gave_up_is_left_to_claim_anew(access):
 def test_what_came_between_the_question_and_the_claim_is_found(cache, access):
     """Another call ends after this one has asked the cache and before it claims."""
     (key,) = access.keys(["a"])
-    first, second = access.call(), access.call()
+    first, second = access.call(Call()), access.call(Call())
     get_many = cache.get_many
     with first, second:
         first.claim([key])
@@ -145,7 +145,7 @@ def test_what_came_between_the_question_and_the_claim_is_found(cache, access):
         second.claim([key])
         assert second.missing == []
         assert second.found[key].vector[0] == 9
-    with access.call() as third:  # and the claim made meanwhile is not left behind
+    with access.call(Call()) as third:  # and the claim made meanwhile is not left behind
         cache.values.clear()
         third.claim([key])
         assert third.missing == [key]
@@ -158,10 +158,10 @@ def test_a_cache_that_raises_leaves_no_claim(cache, access):
         raise OSError("full")
 
     cache.put_many = fail
-    with pytest.raises(OSError, match="full"), access.call() as call:
+    with pytest.raises(OSError, match="full"), access.call(Call()) as call:
         call.claim(keys)
         call.keep([(keys[0], vector(1))])
-    with access.call() as other:
+    with access.call(Call()) as other:
         _another_threads(other)
         other.claim(keys)
         assert other.missing == keys

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,3 +190,26 @@ def test_token_types_reach_the_context():
     model = FakeModel()
     run(model, [batch])
     np.testing.assert_array_equal(model.contexts[0].batches[0].token_types, types)
+
+
+def test_a_log_processor_that_raises_neither_hangs_a_caller_nor_ends_the_worker(monkeypatch):
+    """What the application put into structlog is not ours."""
+
+    def fail(*args, **fields):
+        raise RuntimeError("the log is broken")
+
+    told = []
+    monkeypatch.setattr("embellama.worker.log", SimpleNamespace(warning=fail))
+    monkeypatch.setattr("threading.excepthook", lambda args: told.append(args.exc_value))
+    answers = [MemoryError("no room")]
+
+    def compute(batch):
+        if answers:
+            raise answers.pop()
+        return length_rows(batch)
+
+    first, second = run(FakeModel(compute), [BATCH, BATCH])
+    with pytest.raises(ContextError, match="no room"):
+        first.rows.result(0)
+    assert second.rows.result(0).shape == (2, 2)
+    assert [str(error) for error in told] == ["the log is broken"]

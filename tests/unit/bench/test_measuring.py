@@ -44,12 +44,15 @@ def steps():
     return told, lambda *step: told.append(step)
 
 
-def test_the_order_of_turns_rotates_and_a_failure_leaves():
+def test_the_order_of_turns_changes_and_a_failure_leaves():
     contest = Contest(["a", "b", "c"], {})
-    order = []
-    for turn in range(4):
+    orders = []
+    for turn in range(20):
+        order = []
         contest.each(order.append, turn=turn)
-    assert "".join(order) == "abcbcacababc"
+        orders.append("".join(order))
+    assert len(set(orders)) == 6
+    assert contest.running == ["a", "b", "c"]
 
     def fails(name):
         if name == "b":
@@ -80,12 +83,11 @@ def test_speeds_are_medians_of_interleaved_rounds_on_the_same_texts():
         embedder, Contest(["slow", "fast"], {}), {"short": texts}, EFFORT, report
     )
     # as many as the slow one does in a round
-    counts = {n for _, n in embedder.calls} - {4}
+    counts = {n for _, n in embedder.calls} - {12}
     (n,) = counts
     assert 4 < n <= 50
-    assert [name for name, count in embedder.calls if count == n] == [
-        "slow", "fast", "fast", "slow", "slow", "fast",
-    ]  # fmt: skip
+    order = [name for name, count in embedder.calls if count == n]
+    assert [set(order[at : at + 2]) for at in (0, 2, 4)] == [{"slow", "fast"}] * 3
     slow, fast = found["slow"]["short"], found["fast"]["short"]
     # a sleep may take longer on a busy machine, never shorter
     assert slow.texts_per_s <= 250

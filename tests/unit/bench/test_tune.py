@@ -208,3 +208,20 @@ def test_a_model_that_does_not_run_is_an_error_and_closed(tiny_path, place, monk
 def test_options_have_limits(options):
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         TuneOptions(**options).check()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"n_contexts": 2}, {"max_batch_tokens": 128}, {"tuning": "off"}]
+)
+def test_what_a_load_would_not_take_is_not_measured(tiny_path, place, settings):
+    backend = FakeBackend()
+    (name,) = settings
+    with pytest.raises(ConfigurationError, match=rf"{name} = .* \(explicit\) goes before anything"):
+        tune_model(
+            ResolvedModel(tiny_path, "tiny"),
+            ModelConfig(**settings),
+            TuneOptions(budget_s=1),
+            backend=backend,
+            place=place,
+        )
+    assert not backend.models

@@ -6,6 +6,7 @@ import pytest
 
 from embellama.cache.flight import Flights
 from embellama.cache.memory import MemoryCache
+from embellama.calls import Call
 from tests.unit.cache.vectors import is_right, key_of, keys_of, value_of
 
 NUMBERS = {key_of(number): number for number in range(100)}
@@ -233,3 +234,19 @@ def test_what_a_call_computes_itself_it_has_not_missed(flights):
             other.claim(keys_of([2]))
         assert call.may_have_missed()
         assert not call.may_have_missed()
+
+
+def test_an_interactive_call_computes_what_a_bulk_call_may_reach_much_later():
+    flights, keys = Flights(), keys_of(range(3))
+    calls = [flights.call(Call(kind)) for kind in ("bulk", "interactive", "bulk", "interactive")]
+    for number, call in enumerate(calls):
+        call._thread = number  # as if each ran on a thread of its own
+    bulk, urgent, third, fourth = calls
+    assert bulk.claim(keys) == (keys, {})
+    assert urgent.claim(keys[2:]) == (keys[2:], {})
+    urgent.fulfil([(keys[2], value_of(2))])
+    mine, others = third.claim(keys)  # the first one's claims stand
+    assert (mine, list(others)) == ([], keys)
+    other = key_of(9)
+    fourth.claim([other])
+    assert list(third.claim([other])[1]) == [other]
