@@ -19,30 +19,13 @@ from numpy.typing import NDArray
 
 from benches.machine import describe_machine
 from embellama import EmbeddingEngine
+from embellama.bench.reading import read_pairs
+from embellama.bench.scores import spearman
 from embellama.precision.calibration import Calibration
 from embellama.precision.codes import PRECISIONS, dequantize, quantize, shorten
 from embellama.types import FloatArray, Precision
 
 Floats = NDArray[np.float64]
-
-
-def read_pairs(path: Path) -> tuple[Floats, list[str], list[str]]:
-    lines = path.read_text(encoding="utf-8").splitlines()[1:]
-    rows = [line.split("\t") for line in lines]
-    return np.array([float(row[0]) for row in rows]), [r[1] for r in rows], [r[2] for r in rows]
-
-
-def ranks(values: NDArray[np.generic]) -> Floats:
-    """Give 1 to the smallest; equal values share the mean of their places."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean: Floats = (last - (counts - 1) / 2)[place]
-    return mean
-
-
-def spearman(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
-    """Correlate ranks. Source: Spearman 1904, with average ranks for ties."""
-    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
 
 
 def cosines(a: NDArray[np.generic], b: NDArray[np.generic]) -> Floats:
@@ -97,10 +80,12 @@ def main() -> None:
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--dimensions", type=int, nargs="*", default=[256, 128, 64])
     options = parser.parse_args()
-    scores, left, right = read_pairs(options.pairs)
+    pairs = read_pairs(options.pairs)
+    scores = np.array(pairs.scores)
     with EmbeddingEngine() as engine:
         info = engine.load_model(options.model, name="model")
-        first, second = engine.embed_batch("model", left), engine.embed_batch("model", right)
+        first = engine.embed_batch("model", pairs.first)
+        second = engine.embed_batch("model", pairs.second)
     trained = ", ".join(map(str, info.matryoshka_dims)) or "none"
     print(describe_machine())
     print(

@@ -262,6 +262,18 @@ class ModelConfig(_LayeredConfig):
                 f"n_gpu_layers = {self.n_gpu_layers} needs a GPU, but use_gpu = False; "
                 "drop one of the two"
             )
+        off = "use_gpu = False" if self.use_gpu is False else "n_gpu_layers = 0"
+        for name in ("main_gpu", "split_mode"):
+            value = getattr(self, name)
+            if value is not None and (self.use_gpu is False or self.n_gpu_layers == 0):
+                raise ConfigurationError(
+                    f"{name} = {value!r} needs a GPU, but {off}; drop one of the two"
+                )
+        if self.main_gpu is not None and self.split_mode in ("layer", "row"):
+            raise ConfigurationError(
+                f"main_gpu = {self.main_gpu} puts the model on one GPU, and split_mode = "
+                f"{self.split_mode!r} on all of them; drop one of the two"
+            )
         if self.use_gpu is True and self.n_gpu_layers == 0:
             raise ConfigurationError(
                 "use_gpu = True with n_gpu_layers = 0 puts nothing on the GPU; drop one of the two"

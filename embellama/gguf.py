@@ -88,6 +88,11 @@ class GGUFMetadata:
         n_ctx_train: Positions it was trained for; with absolute positions no more can be used.
         n_layer: Layers.
         n_head: Attention heads of a layer, the most if they differ; 0 without attention.
+        n_head_kv: Heads that keys and values have; as many as there are unless the file says less.
+        head_size: Components of a head's key.
+        n_ff: Components inside a feed-forward block, of all experts that work together.
+        is_gated: Whether the feed-forward block has a gate.
+        has_window: Whether some layers look through a window.
         pooling_type: How the file says token rows become one vector; None if it does not say.
         vocab_kind: ``"bert"`` (WordPiece), ``"t5"`` (Unigram), ``"gpt2"`` (byte-level BPE),
             ``"llama"`` (SentencePiece BPE)…
@@ -125,6 +130,11 @@ class GGUFMetadata:
     n_ctx_train: int
     n_layer: int
     n_head: int
+    n_head_kv: int
+    head_size: int
+    n_ff: int
+    is_gated: bool
+    has_window: bool
     pooling_type: PoolingType | None
     vocab_kind: str
     pre_tokenizer: str | None
@@ -251,6 +261,8 @@ class _Fields:
         n_vocab = self._n_vocab()
         vocab_kind = value_of(self._header, "tokenizer.ggml.model", str) or "none"
         check_vocabulary(self._header, vocab_kind, n_vocab)
+        n_head = self._most("attention.head_count")
+        n_ff = self._most("feed_forward_length") or 4 * n_embd
         return GGUFMetadata(
             path=self._path,
             paths=tuple(header.path for header in self._headers),
@@ -259,7 +271,12 @@ class _Fields:
             n_embd=n_embd,
             n_ctx_train=n_ctx_train,
             n_layer=n_layer,
-            n_head=self._n_head(),
+            n_head=n_head,
+            n_head_kv=self._most("attention.head_count_kv") or n_head,
+            head_size=self._most("attention.key_length") or n_embd // max(n_head, 1),
+            n_ff=n_ff * max(self._most("expert_used_count"), 1),
+            is_gated=self._is_gated(n_ff),
+            has_window=self._most("attention.sliding_window") > 0,
             pooling_type=pooling_type,
             vocab_kind=vocab_kind,
             pre_tokenizer=value_of(self._header, "tokenizer.ggml.pre", str),
@@ -320,11 +337,18 @@ class _Fields:
             )
         return value
 
-    def _n_head(self) -> int:
-        value = self._header.values.get(f"{self._architecture}.attention.head_count")
+    def _most(self, name: str) -> int:
+        """Read a count, the largest where layers differ; 0 where the file does not say."""
+        value = self._header.values.get(f"{self._architecture}.{name}")
         if isinstance(value, Array):
             return max((int(item) for item in value.items), default=0)
-        return self._own("attention.head_count", int) or 0
+        return max(self._own(name, int) or 0, 0)
+
+    def _is_gated(self, n_ff: int) -> bool:
+        return any(
+            "ffn_gate" in name or (name.endswith("ffn_up.weight") and shape[-1] > n_ff)
+            for name, shape in self._shapes.items()
+        )
 
     def _pooling_type(self) -> PoolingType | None:
         value = self._own("pooling_type", int)

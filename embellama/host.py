@@ -36,7 +36,7 @@ from embellama.logs import log
 from embellama.model_info import ModelInfo
 from embellama.registry import Lease, ModelRegistry
 from embellama.statistics import StatisticsSnapshot
-from embellama.tuning import Tuning
+from embellama.tuning import FOLDER, Tuning
 from embellama.types import Backend
 
 DEFAULT_MODEL = "minilm"
@@ -144,7 +144,7 @@ class ModelHost:
         on_step: Callable[[str], None] | None,
     ) -> tuple[ResolvedModel, Tuning | None]:
         """Return what was found for a model here, and the file that the user let it choose."""
-        folder = cache_directory(self._config.cache_path) / "tuning"
+        folder = cache_directory(self._config.cache_path) / FOLDER
         look = partial(
             find_tuning,
             config=config,

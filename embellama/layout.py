@@ -35,6 +35,11 @@ class CoreShare:
         return CoreShare(Layouts.of_one(one), None, self.source)
 
 
+def threads_for(config: ModelConfig) -> int:
+    """Return the threads that a model's contexts share: those that are set, or the cores."""
+    return config.n_threads or available_cores(physical=True)
+
+
 def share_cores(
     config: ModelConfig, shape: ModelShape, *, tuned: Layouts | None, on_gpu: bool = False
 ) -> CoreShare:
@@ -49,7 +54,7 @@ def share_cores(
         tuned: What was measured for this model with as many threads on this machine.
         on_gpu: Whether a GPU computes; then one context keeps it busy.
     """
-    budget = config.n_threads or available_cores(physical=True)
+    budget = threads_for(config)
     tokens = config.max_batch_tokens
     if config.n_contexts is not None:
         n_threads = config.n_threads or max(1, budget // config.n_contexts)
@@ -64,7 +69,9 @@ def share_cores(
         share, source = default_layouts(budget, tokens), "default"
     affordable = _affordable_contexts(config, shape, share)
     share = Layouts(
-        *(_within(part, affordable) for part in (share.short, share.long, share.single))
+        short=_within(share.short, affordable),
+        long=_within(share.long, affordable),
+        single=_within(share.single, affordable),
     )
     return CoreShare(share, _side_tokens(config, shape, share), source)
 
@@ -77,15 +84,18 @@ def _within(layout: Layout, n_contexts: int) -> Layout:
     return Layout(n_contexts, n_threads, layout.max_batch_tokens)
 
 
+def _room_beside_the_first(shape: ModelShape) -> int:
+    return max(SIDE_BYTES, shape.weights_bytes)
+
+
 def _affordable_contexts(config: ModelConfig, shape: ModelShape, share: Layouts) -> int:
-    room = max(SIDE_BYTES, shape.weights_bytes)
-    return 1 + room // context_bytes(shape, config, share.max_batch_tokens)
+    return 1 + _room_beside_the_first(shape) // context_bytes(shape, config, share.max_batch_tokens)
 
 
 def _side_tokens(config: ModelConfig, shape: ModelShape, share: Layouts) -> int:
     """Return up to which length of a text all contexts may grow."""
     n_side, tokens = share.n_contexts - 1, share.max_batch_tokens
-    room = max(SIDE_BYTES, shape.weights_bytes)
+    room = _room_beside_the_first(shape)
     while tokens < shape.n_ctx:
         longer = min(2 * tokens, shape.n_ctx)
         if n_side * context_bytes(shape, config, longer) > room:

@@ -8,17 +8,16 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from embellama._parallel import available_cores
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.catalog import CatalogEntry
 from embellama.hub.resolve import ResolvedModel
 from embellama.identity import ContentDigests, file_state, model_fingerprint
-from embellama.layout import CoreShare, share_cores
+from embellama.layout import CoreShare, share_cores, threads_for
 from embellama.loaded_model import LoadedModel
 from embellama.logs import log
-from embellama.memory_estimate import read_shape
+from embellama.memory_estimate import shape_of
 from embellama.model_info import ModelInfo
 from embellama.pooling import PoolingDecision, decide_pooling
 from embellama.rerank.cross_encoder import cross_encoder_for
@@ -48,7 +47,7 @@ def open_model(
     clock = _Clock()
     before = _states(resolved)
     metadata = read_metadata(resolved.path)
-    pooling = _pooling_for(metadata, resolved, config)
+    pooling = pooling_for(metadata, resolved, config)
     config = with_exact_scores(_tuned(config, tuning), metadata, pooling.pooling_type)
     n_ctx, limit_warnings = _text_limit(metadata, config)
     clock.mark("metadata")
@@ -71,7 +70,7 @@ def open_model(
         clock.mark("tokenizer")
         cores = share_cores(
             config,
-            read_shape(metadata),
+            shape_of(metadata),
             tuned=_layouts_on(tuning, model.info.device),
             on_gpu=model.info.n_layers_offloaded > 0,
         )
@@ -148,7 +147,7 @@ def find_tuning(
         return None
     return stored_tuning(
         folder,
-        n_cores=config.n_threads or available_cores(physical=True),
+        n_cores=threads_for(config),
         build=backend.build,
         content=[digests.digest(path) for path in resolved.paths],
     )
@@ -215,9 +214,10 @@ class _Clock:
         return {**self._phases, "total": self._last - self._start}
 
 
-def _pooling_for(
+def pooling_for(
     metadata: GGUFMetadata, resolved: ResolvedModel, config: ModelConfig
 ) -> PoolingDecision:
+    """Decide how token rows become one vector."""
     entry = resolved.entry
     return decide_pooling(
         explicit=config.pooling_type,

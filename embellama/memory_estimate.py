@@ -8,13 +8,11 @@ Source: ``llama_context::output_reserve`` in llama-context.cpp.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from embellama.config import ModelConfig
 from embellama.gguf import EMBEDDING_ARCHITECTURES, GGUFMetadata
-from embellama.gguf_header import Header, read_header, value_of
 
 PROCESS_BYTES = 76_000_000
 """A Python that has imported the engine, and what the first call adds before any model counts.
@@ -116,50 +114,27 @@ class MemoryEstimate:
         return {**asdict(self), "total": self.total}
 
 
-def read_shape(metadata: GGUFMetadata) -> ModelShape:
-    """Read the widths of a model from its header, in milliseconds and without its weights.
-
-    Raises:
-        GGUFFormatError: It is not a sound GGUF.
-    """
-    headers = [read_header(path) for path in metadata.paths]
-    tensors = {tensor.name: tensor.shape for header in headers for tensor in header.tensors}
-    architecture = metadata.architecture
-    is_encoder = architecture in EMBEDDING_ARCHITECTURES
+def shape_of(metadata: GGUFMetadata) -> ModelShape:
+    """Take the widths of a model from what its header says."""
+    is_encoder = metadata.architecture in EMBEDDING_ARCHITECTURES
     n_head = max(metadata.n_head, 1)
-    n_head_kv = _number(headers[0], architecture, "attention.head_count_kv") or n_head
-    head = _number(headers[0], architecture, "attention.key_length") or metadata.n_embd // n_head
-    n_ff = _number(headers[0], architecture, "feed_forward_length") or 4 * metadata.n_embd
-    window = _number(headers[0], architecture, "attention.sliding_window")
     return ModelShape(
         weights_bytes=metadata.tensor_bytes,
         n_vocab=metadata.n_vocab,
         vocab_kind=metadata.vocab_kind,
         n_layer=metadata.n_layer,
         n_embd=metadata.n_embd,
-        n_ff=n_ff * max(_number(headers[0], architecture, "expert_used_count"), 1),
+        n_ff=metadata.n_ff,
         n_head=n_head,
-        n_query=n_head * head,
-        n_key=n_head_kv * head,
-        is_gated=_is_gated(tensors.items(), n_ff),
+        n_query=n_head * metadata.head_size,
+        n_key=max(metadata.n_head_kv, 1) * metadata.head_size,
+        is_gated=metadata.is_gated,
         is_rotary=metadata.position_encoding == "rope",
-        n_masks=2 if window else 1,
+        n_masks=2 if metadata.has_window else 1,
         has_logits=not is_encoder,
-        has_cache=not is_encoder or architecture in _WITH_CACHE,
+        has_cache=not is_encoder or metadata.architecture in _WITH_CACHE,
         has_relative_bias=metadata.position_encoding == "relative",
         n_ctx=metadata.n_ctx_train,
-    )
-
-
-def _number(header: Header, architecture: str, name: str) -> int:
-    """Give a count; 0 where the file does not say, or says one for every layer."""
-    return value_of(header, f"{architecture}.{name}", int) or 0
-
-
-def _is_gated(tensors: Iterable[tuple[str, tuple[int, ...]]], n_ff: int) -> bool:
-    return any(
-        "ffn_gate" in name or (name.endswith("ffn_up.weight") and shape[-1] > n_ff)
-        for name, shape in tensors
     )
 
 

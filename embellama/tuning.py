@@ -32,6 +32,9 @@ WORKS: tuple[Work, ...] = ("short", "long", "single")
 MAX_BATCH_TOKENS = 1 << 16
 """Largest micro-batch that a file may ask for; far more than pays, far less than fills a memory."""
 
+FOLDER = "tuning"
+"""Of the cache directory, where tunings are kept."""
+
 _FORMAT = "embellama tuning 1"
 _MAX_FILE_BYTES = 1 << 16
 _FILE_TYPE = re.compile(r"[A-Z0-9_]{2,20}")

@@ -65,7 +65,6 @@ def plan_offload(config: ModelConfig, gpus: Sequence[Device]) -> Offload:
     Raises:
         ConfigurationError: A GPU is asked for and not there, or cannot do what is asked.
     """
-    _check_contradictions(config)
     if config.use_gpu is False or config.n_gpu_layers == 0:
         return Offload(n_gpu_layers=0, devices=())
     if not gpus:
@@ -81,21 +80,6 @@ def plan_offload(config: ModelConfig, gpus: Sequence[Device]) -> Offload:
     if config.split_mode is None:
         return Offload(n_layers)
     return Offload(n_layers, _SPLIT_MODES[config.split_mode])
-
-
-def _check_contradictions(config: ModelConfig) -> None:
-    off = "use_gpu = False" if config.use_gpu is False else "n_gpu_layers = 0"
-    for name in ("main_gpu", "split_mode"):
-        value = getattr(config, name)
-        if value is not None and (config.use_gpu is False or config.n_gpu_layers == 0):
-            raise ConfigurationError(
-                f"{name} = {value!r} needs a GPU, but {off}; drop one of the two"
-            )
-    if config.main_gpu is not None and config.split_mode in ("layer", "row"):
-        raise ConfigurationError(
-            f"main_gpu = {config.main_gpu} puts the model on one GPU, and split_mode = "
-            f"{config.split_mode!r} on all of them; drop one of the two"
-        )
 
 
 def _refuse_if_asked_for(config: ModelConfig) -> None:

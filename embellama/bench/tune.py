@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-from embellama._parallel import available_cores
 from embellama.bench.tune_findings import TuneFindings
 from embellama.bench.tune_layouts import candidate_layouts
 from embellama.bench.tune_search import Found, Search, VariantFindings
@@ -22,11 +21,12 @@ from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.resolve import ResolvedModel, resolve_model
 from embellama.hub.store import cache_directory, storing_in, work_directory
 from embellama.identity import ContentDigests
-from embellama.loading import with_exact_scores
+from embellama.layout import threads_for
+from embellama.loading import pooling_for, with_exact_scores
 from embellama.logs import log
-from embellama.memory_estimate import estimate_memory, read_shape
-from embellama.pooling import decide_pooling
+from embellama.memory_estimate import estimate_memory, shape_of
 from embellama.tuning import (
+    FOLDER,
     WORKS,
     Tuning,
     default_layouts,
@@ -113,7 +113,7 @@ def tune_model(
     cache = cache_directory(place.cache_path)
     metadata = read_metadata(resolved.path)
     takeable = takeable_types(resolved)
-    n_cores = config.n_threads or available_cores(physical=True)
+    n_cores = threads_for(config)
     with storing_in(cache), work_directory(cache) as folder:
         variants = _variants(metadata, resolved, config, backend, folder)
         try:
@@ -170,12 +170,7 @@ def _variants(
     backend: Backend,
     folder: Path,
 ) -> Variants:
-    pooling = decide_pooling(
-        explicit=config.pooling_type,
-        file=metadata.pooling_type,
-        catalogue=resolved.entry.pooling_type if resolved.entry else None,
-        architecture=metadata.architecture,
-    )
+    pooling = pooling_for(metadata, resolved, config)
     config = with_exact_scores(config, metadata, pooling.pooling_type)
     return Variants(metadata, config, pooling.pooling_type, backend=backend, folder=folder)
 
@@ -233,7 +228,7 @@ def _memory_check(
     metadata: GGUFMetadata, config: ModelConfig, texts: Texts
 ) -> Callable[[Layout], bool]:
     """Return what tells whether the buffers of a layout fit well into the memory that is free."""
-    shape = read_shape(metadata)
+    shape = shape_of(metadata)
     longest = max(texts.lengths("long"))
     room = MEMORY_SHARE * psutil.virtual_memory().available
 
@@ -279,5 +274,5 @@ def _keep(
     with storing_in(cache):
         for file, kept in files:
             key = tuning_key(*machine, *[digests.digest(part) for part in file.paths])
-            path = write_tuning(cache / "tuning", key, kept)
+            path = write_tuning(cache / FOLDER, key, kept)
     return path

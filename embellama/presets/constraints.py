@@ -14,7 +14,7 @@ from embellama.memory_estimate import (
     MemoryEstimate,
     ModelShape,
     estimate_memory,
-    read_shape,
+    shape_of,
 )
 from embellama.presets.aims import cores_to_use
 from embellama.presets.choice import Choice
@@ -85,7 +85,7 @@ def choose(
             f"mean_tokens = {limits.mean_tokens}, but no text may have more than "
             f"{min(longest, metadata.n_ctx_train)} tokens; lower mean_tokens"
         )
-    shape = read_shape(metadata)
+    shape = shape_of(metadata)
     fitting = _within_memory(shape, limits, cores, longest)
     if not limits.about_speed:
         return _explained(fitting[0], shape, limits, longest)

@@ -9,7 +9,7 @@ import pytest
 from embellama._llama.model import LlamaBackend
 from embellama.config import ModelConfig
 from embellama.gguf import read_metadata
-from embellama.memory_estimate import CONTEXT_BYTES, estimate_memory, read_shape
+from embellama.memory_estimate import CONTEXT_BYTES, estimate_memory, shape_of
 from embellama.types import ContextOptions
 from tests.architectures import TINY_MODELS
 from tests.conftest import model_file
@@ -68,7 +68,7 @@ def test_the_estimate_is_near_what_a_process_takes(
         "n_threads": 1,
         "use_gpu": False,
     }
-    estimate = estimate_memory(read_shape(read_metadata(path)), ModelConfig(**settings)).total
+    estimate = estimate_memory(shape_of(read_metadata(path)), ModelConfig(**settings)).total
     taken = resident_bytes(path, settings)
     record_property("estimate / taken", round(estimate / taken, 3))
     assert 0.9 <= estimate / taken <= 1.25
@@ -86,7 +86,7 @@ def test_buffers_are_near_what_llama_cpp_allocates(model, flash_attn, tmp_path):
         context.close()
     finally:
         loaded.close()
-    estimate = estimate_memory(read_shape(metadata), config)
+    estimate = estimate_memory(shape_of(metadata), config)
     # the outputs grow with the first full micro-batch, and llama.cpp states what it begins with
     buffers = estimate.buffers - CONTEXT_BYTES
     assert 0.85 * allocated <= buffers <= 1.2 * allocated

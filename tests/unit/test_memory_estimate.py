@@ -1,22 +1,23 @@
 import dataclasses
 
 import pytest
+from gguf import GGUFValueType, GGUFWriter
 
 from embellama.config import ModelConfig
 from embellama.gguf import read_metadata
-from embellama.memory_estimate import estimate_memory, read_shape
+from embellama.memory_estimate import estimate_memory, shape_of
 from tests.tiny_decoder import write_decoder
 from tests.tiny_gguf import write_gguf
 
 
 @pytest.fixture
 def bert(tmp_path):
-    return read_shape(read_metadata(write_gguf(tmp_path / "bert.gguf")))
+    return shape_of(read_metadata(write_gguf(tmp_path / "bert.gguf")))
 
 
 @pytest.fixture
 def decoder(tmp_path):
-    return read_shape(read_metadata(write_decoder(tmp_path / "llama.gguf")))
+    return shape_of(read_metadata(write_decoder(tmp_path / "llama.gguf")))
 
 
 def test_the_shape_of_an_encoder(bert):
@@ -31,6 +32,30 @@ def test_the_shape_of_a_decoder(decoder):
     assert decoder.is_rotary
     assert decoder.has_logits
     assert decoder.has_cache
+
+
+def test_where_layers_differ_the_largest_counts(tmp_path):
+    def change(writer: GGUFWriter) -> None:
+        prefix = "bert."
+        for name, values in (
+            ("feed_forward_length", [16, 40]),
+            ("attention.head_count", [2, 4]),
+            ("attention.head_count_kv", [1, 2]),
+        ):
+            writer.kv_data[0].pop(prefix + name, None)
+            writer.add_array(prefix + name, values)
+
+    shape = shape_of(read_metadata(write_gguf(tmp_path / "m.gguf", change)))
+    assert (shape.n_ff, shape.n_head, shape.n_query, shape.n_key) == (40, 4, 8, 4)
+
+
+def test_a_width_that_makes_no_sense_counts_as_unsaid(tmp_path):
+    def change(writer: GGUFWriter) -> None:
+        writer.kv_data[0].pop("bert.feed_forward_length", None)
+        writer.add_key_value("bert.feed_forward_length", -1, GGUFValueType.INT32)
+
+    shape = shape_of(read_metadata(write_gguf(tmp_path / "m.gguf", change)))
+    assert shape.n_ff == 4 * shape.n_embd
 
 
 def test_the_logits_of_every_token_are_counted(bert):
