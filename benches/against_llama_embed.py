@@ -18,9 +18,9 @@ import numpy as np
 from llama_cpp import Llama
 
 from benches.machine import describe_machine
-from benches.texts import short_sentences
 from embellama import EmbeddingEngine, ModelConfig
 from embellama._parallel import available_cores
+from embellama.bench.texts import short_texts
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=available_cores(physical=True))
     parser.add_argument("--texts", type=Path, help="one text a line instead of made-up sentences")
     options = parser.parse_args()
-    texts = short_sentences(options.n_texts)
+    texts = short_texts(options.n_texts)
     if options.texts:
         texts = options.texts.read_text(encoding="utf-8").splitlines()[: options.n_texts]
     settings = {

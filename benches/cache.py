@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from benches.machine import describe_machine
-from benches.texts import passages, short_sentences
 from embellama import EmbeddingEngine, ModelConfig
 from embellama._parallel import available_cores
+from embellama.bench.texts import long_texts, short_texts
 from embellama.cache import EmbeddingCache, cache_keys
 from embellama.types import CachedVector
 
@@ -105,8 +105,8 @@ def main() -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as name:
         for title, texts in (
-            ("sentences of about 14 tokens", short_sentences(options.n_texts)),
-            ("passages of about 240 tokens", passages(options.n_texts // 10)),
+            ("sentences of about 14 tokens", short_texts(options.n_texts)),
+            ("passages of about 240 tokens", long_texts(options.n_texts // 10)),
         ):
             print(f"{len(texts)} {title}")
             for kind in KINDS:

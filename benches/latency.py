@@ -19,8 +19,8 @@ import numpy as np
 from benches.machine import describe_machine
 from benches.results import Results, finished, parser, started
 from benches.rounds import timed
-from benches.texts import short_sentences
 from embellama import EmbeddingEngine, ModelConfig
+from embellama.bench.texts import short_texts
 
 _COLD = """
 import json, sys, time
@@ -61,7 +61,7 @@ def quantiles_by_round(
 
 
 def warm(results: Results, model: str, rounds: int) -> None:
-    texts = short_sentences(32)
+    texts = short_texts(32)
     with EmbeddingEngine() as engine:
         engine.load_model(model, name="m", config=ModelConfig(tuning="off"))
         engine.warmup_model("m")

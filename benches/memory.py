@@ -23,8 +23,8 @@ import psutil
 
 from benches.machine import describe_machine
 from benches.results import Results, finished, parser, started
-from benches.texts import passages, short_sentences
 from embellama import EmbeddingEngine, ModelConfig
+from embellama.bench.texts import long_texts, short_texts
 
 MICRO_BATCHES = (64, 128, 256, 512, 1024, 2048, 4096)
 N_LINES = 1_000_000
@@ -62,11 +62,11 @@ def phases(model: str) -> Iterator[tuple[str, float]]:
     engine.embed("m", "Hello, world!")
     yield "one text embedded", resident_mb()
     with Peak() as peak:
-        engine.embed_batch("m", short_sentences(2000))
+        engine.embed_batch("m", short_texts(2000))
     yield "2,000 short sentences, peak", peak.mb
     yield "and after them", resident_mb()
     with Peak() as peak:
-        engine.embed_batch("m", passages(50))
+        engine.embed_batch("m", long_texts(50))
     yield "50 passages, peak", peak.mb
     engine.unload_model("m")
     yield "unloaded", resident_mb()
@@ -77,8 +77,8 @@ def micro_batch(model: str, max_batch_tokens: int) -> Iterator[tuple[str, float]
     config = ModelConfig(tuning="off", max_batch_tokens=max_batch_tokens, max_batch_requests=256)
     with EmbeddingEngine() as engine, Peak() as peak:
         engine.load_model(model, name="m", config=config)
-        engine.embed_batch("m", short_sentences(2000))
-        engine.embed_batch("m", passages(50))
+        engine.embed_batch("m", short_texts(2000))
+        engine.embed_batch("m", long_texts(50))
         taken = engine.get_model_info("m").context_bytes / 1e6
     yield f"micro-batches of {max_batch_tokens} tokens, peak", peak.mb
     yield f"micro-batches of {max_batch_tokens} tokens, contexts", taken
@@ -93,7 +93,7 @@ def lines_of(path: Path) -> Iterator[str]:
 def stream(model: str, path: Path, n_texts: int) -> Iterator[tuple[str, float]]:
     with EmbeddingEngine() as engine:
         engine.load_model(model, name="m", config=ModelConfig(tuning="off"))
-        engine.embed_batch("m", short_sentences(2000))
+        engine.embed_batch("m", short_texts(2000))
         before, start, n_vectors = resident_mb(), time.perf_counter(), 0
         told = start
         with Peak() as peak:
@@ -126,7 +126,7 @@ def write_lines(path: Path, count: int) -> None:
     """Write short texts of which no two are the same, a part at a time."""
     with path.open("w", encoding="utf-8") as file:
         for at in range(0, count, 10_000):
-            part = short_sentences(min(10_000, count - at), seed=at + 1)
+            part = short_texts(min(10_000, count - at), seed=at + 1)
             file.writelines(f"{at + number}: {text}\n" for number, text in enumerate(part))
 
 

@@ -18,14 +18,14 @@ from collections.abc import Callable
 import numpy as np
 
 from benches.machine import describe_machine
-from benches.texts import passages, short_sentences
 from embellama import EmbeddingEngine
+from embellama.bench.texts import long_texts, short_texts
 from embellama.presets.engine_config import EngineConfig
 
 _RESIDENT = """
 import sys
 import psutil
-from benches.texts import short_sentences
+from embellama.bench.texts import short_texts
 from embellama import EmbeddingEngine, ModelConfig
 from embellama.presets.engine_config import EngineConfig
 
@@ -35,7 +35,7 @@ config = (
     else EngineConfig(models=(ModelConfig(model_path=sys.argv[1]),))
 )
 with EmbeddingEngine(config) as engine:
-    engine.embed_batch(None, short_sentences(1000))
+    engine.embed_batch(None, short_texts(1000))
     print(psutil.Process().memory_info().rss)
 """
 
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     print(describe_machine())
-    short, long = short_sentences(256), passages(16)
+    short, long = short_texts(256), long_texts(16)
     work: dict[str, Callable[[EmbeddingEngine], tuple[float, float]]] = {
         "256 short sentences": lambda e: both_clocks(lambda: e.embed_batch(None, short)),
         "16 passages": lambda e: both_clocks(lambda: e.embed_batch(None, long)),

@@ -24,8 +24,8 @@ import numpy as np
 from benches.machine import describe_machine
 from benches.recording import recorded
 from benches.results import Results, finished, parser, started
-from benches.texts import passages, short_sentences
 from embellama import EmbeddingEngine, ModelConfig
+from embellama.bench.texts import long_texts, short_texts
 
 EVERY_S = 0.050
 
@@ -111,9 +111,9 @@ def main() -> int:
     options_of.add_argument("--rounds", type=int, default=3)
     options = options_of.parse_args()
     results = started("priorities", describe_machine(), options)
-    own = short_sentences(200, seed=9)
+    own = short_texts(200, seed=9)
     # more than two of a stream's windows: a text that comes twice in one is computed once
-    texts = passages(1200) if options.bulk == "passages" else short_sentences(20_000)
+    texts = long_texts(1200) if options.bulk == "passages" else short_texts(20_000)
     found: dict[str, list[float]] = {}
     with EmbeddingEngine() as engine:
         micro_batch_ms = bulk_alone(engine, results, options.model, texts, options.seconds)

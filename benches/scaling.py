@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from benches.machine import describe_machine
 from benches.results import Results, finished, parser, started
 from benches.rounds import interleaved
-from benches.texts import passages, short_sentences
 from embellama import EmbeddingEngine, ModelConfig
 from embellama._parallel import available_cores
+from embellama.bench.texts import long_texts, short_texts
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 480)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -78,7 +78,7 @@ def by_length(engine: EmbeddingEngine, results: Results, options: argparse.Names
 
 
 def by_batch(engine: EmbeddingEngine, results: Results, options: argparse.Namespace) -> None:
-    texts = short_sentences(max(BATCHES[-1], options.tokens // SHORT_TOKENS))
+    texts = short_texts(max(BATCHES[-1], options.tokens // SHORT_TOKENS))
 
     def run(size: int) -> None:
         for at in range(0, len(texts), size):
@@ -99,7 +99,7 @@ def embed_each(engine: EmbeddingEngine, texts: list[str], n_callers: int) -> Non
 
 
 def by_callers(engine: EmbeddingEngine, results: Results, options: argparse.Namespace) -> None:
-    texts = short_sentences(max(4 * CALLERS[-1], options.tokens // SHORT_TOKENS))
+    texts = short_texts(max(4 * CALLERS[-1], options.tokens // SHORT_TOKENS))
     batch = "one big batch"
     runs: dict[str, Callable[[], object]] = {batch: lambda: engine.embed_batch("m", texts)}
     for n_callers in CALLERS:
@@ -121,7 +121,7 @@ def layouts() -> list[tuple[int, int]]:
 
 def by_layout(engine: EmbeddingEngine, results: Results, options: argparse.Namespace) -> None:
     n_short, n_long = options.tokens // SHORT_TOKENS, options.tokens // PASSAGE_TOKENS
-    works = {"short": short_sentences(n_short), "passages": passages(max(n_long, 8))}
+    works = {"short": short_texts(n_short), "passages": long_texts(max(n_long, 8))}
     runs: dict[str, Callable[[], object]] = {}
     counts: dict[str, tuple[int, int | None]] = {}
     for n_contexts, n_threads in layouts():

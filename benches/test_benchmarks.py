@@ -6,8 +6,8 @@ pytest benches --benchmark-compare
 
 import pytest
 
-from benches.texts import passages, short_sentences
 from embellama import EmbeddingEngine
+from embellama.bench.texts import long_texts, short_texts
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,13 @@ def test_single(benchmark, engine):
 
 @pytest.mark.parametrize(("kind", "count"), [("short", 32), ("short", 512), ("passages", 16)])
 def test_batch(benchmark, engine, kind, count):
-    texts = short_sentences(count) if kind == "short" else passages(count)
+    texts = short_texts(count) if kind == "short" else long_texts(count)
     vectors = benchmark.pedantic(engine.embed_batch, ("m", texts), rounds=5, warmup_rounds=1)
     assert vectors.shape == (count, 384)
 
 
 def test_tokenization(benchmark, engine):
-    texts = short_sentences(1000)
+    texts = short_texts(1000)
     counts = benchmark(lambda: [engine.count_tokens("m", text) for text in texts])
     assert min(counts) > 8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benches.texts import passages, short_sentences
+from embellama.bench.texts import long_texts, short_texts
 
 N_TEXTS = {"short": 1000, "mixed": 240, "passages": 64}
 """Texts of each work: a few seconds for the slowest peer on two cores."""
@@ -15,7 +15,7 @@ _SHORT_BEFORE = (3, 4)
 
 def mixed(count: int) -> list[str]:
     """Return short sentences with a passage between them now and then: about 64 tokens a text."""
-    short, long = iter(short_sentences(count, seed=3)), iter(passages(count // 4 + 1, seed=4))
+    short, long = iter(short_texts(count, seed=3)), iter(long_texts(count // 4 + 1, seed=4))
     texts: list[str] = []
     gap = 0
     while len(texts) < count:
@@ -25,7 +25,7 @@ def mixed(count: int) -> list[str]:
     return texts[:count]
 
 
-_MAKERS = {"short": short_sentences, "mixed": mixed, "passages": passages}
+_MAKERS = {"short": short_texts, "mixed": mixed, "passages": long_texts}
 
 
 def works(n_short: int) -> dict[str, list[str]]:

@@ -11,6 +11,8 @@ from typing import Final, get_args
 from embellama.errors import ConfigurationError, EmbeddingTimeoutError, OverloadedError
 from embellama.types import Priority
 
+_PRIORITIES = get_args(Priority)
+
 
 class Admission:
     """Counts the calls that run or wait, and refuses one too many. A context, from any thread.
@@ -86,7 +88,7 @@ class Call:
         *,
         caller: object = None,
     ) -> None:
-        if not isinstance(priority, str) or priority not in get_args(Priority):
+        if not isinstance(priority, str) or priority not in _PRIORITIES:
             raise ConfigurationError(
                 f"priority = {priority!r}; it has to be 'interactive' or 'bulk'"
             )

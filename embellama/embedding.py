@@ -64,10 +64,29 @@ def embed_one(
 ) -> Embedded:
     """Embed one checked input; an error of inference is raised as it is, not as a batch's."""
     try:
+        if cache is None:
+            return _computed_alone(model, item, request, call)
         return embed_many(model, [item], request, call=call, cache=cache, n_jobs=1)
     except BatchError as exc:
         alone = exc.__cause__ or exc
         raise alone from alone.__cause__
+
+
+def _computed_alone(
+    model: LoadedModel, item: TextOrIds, request: EmbedRequest, call: Call
+) -> Embedded:
+    """Embed one input without what only many need: next to a short text, Python is no trifle."""
+    meter = Meter()
+    with Stopwatch(meter, "tokenize_s"):
+        known = encode_suspects([item], request.encoder, n_jobs=1, check=call.check)
+        window = encode_window(request, [item], (0,), known, n_jobs=1)
+    rows = Pipeline(model, request.normalization, call, meter=meter).run_one(window)
+    report = report_of(window.encodings[0])
+    model.statistics.record_texts(
+        1, n_truncated=int(report.truncated), n_dropped_tokens=report.n_dropped
+    )
+    model.statistics.record_tokenization(meter.tokenize_s)
+    return Embedded(finished(rows, request), [report], meter)
 
 
 def embed_many(

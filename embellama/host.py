@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -240,23 +240,25 @@ class ModelHost:
     ) -> Iterator[Lease[LoadedModel]]:
         self._check_usable()
         name = self._default_name() if model is None else _checked_name(model)
-        with ExitStack() as stack:
-            if not is_admitted:
-                stack.enter_context(self._admission)
-            while True:
-                try:
-                    lease = stack.enter_context(self._registry.lease(name))
-                    break
-                except ModelNotFoundError:
-                    if not self._config.lazy:
-                        raise
-                # once more if another thread's load evicts it before it is leased
-                self._load_lazily(name)
+        lend = self._lazy_lease if self._config.lazy else self._registry.lease
+        with nullcontext() if is_admitted else self._admission, lend(name) as lease:
             try:
                 yield lease
             except EmbellamaError:
                 lease.model.statistics.record_error()
                 raise
+
+    @contextmanager
+    def _lazy_lease(self, name: str) -> Iterator[Lease[LoadedModel]]:
+        with ExitStack() as stack:
+            while True:
+                try:
+                    lease = stack.enter_context(self._registry.lease(name))
+                    break
+                except ModelNotFoundError:
+                    # once more if another thread's load evicts it before it is leased
+                    self._load_lazily(name)
+            yield lease
 
     def _default_name(self) -> str:
         names = self._registry.names()

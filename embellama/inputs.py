@@ -46,7 +46,7 @@ def check_input(item: object, *, n_vocab: int) -> TextOrIds:
         InvalidInputError: An id is out of range.
         EmptyInputError: There are no ids.
     """
-    return check_inputs([item], n_vocab=n_vocab)[0]
+    return item if isinstance(item, str) else check_inputs([item], n_vocab=n_vocab)[0]
 
 
 def check_inputs(items: object, *, n_vocab: int, first_index: int = 0) -> Sequence[TextOrIds]:
@@ -252,6 +252,8 @@ def encode_suspects(
             are several kinds of faults or a text is not valid Unicode.
     """
     suspects = [index for index, item in enumerate(items) if not encoder.surely_fits(item)]
+    if not suspects:
+        return {}
 
     def encode(item: TextOrIds) -> Encoding | InvalidInputError | None:
         check()

@@ -66,6 +66,9 @@ def decide_pooling(
     return PoolingDecision(chosen, source, warnings)
 
 
+_NO_ZERO = 1e-300
+"""Divides a row of zeros into zeros; the smallest norm of a float32 row is about 1e-49."""
+
 _MAX_ABS = 32760.0
 """What the largest component becomes under ``"max_abs"``. Source: `common_embd_normalize` of
 llama.cpp, which leaves room in the range of an int16."""
@@ -122,8 +125,7 @@ def normalize(rows: FloatArray, normalization: Normalization = "l2") -> FloatArr
     """
     if normalization == "none":
         return rows
-    norms = _norms(rows, normalization)
-    norms[norms == 0.0] = 1.0
+    norms = np.maximum(_norms(rows, normalization), _NO_ZERO)
     scaled: FloatArray = (rows / norms[:, np.newaxis]).astype(np.float32)
     return scaled
 
@@ -164,4 +166,7 @@ def merge_windows(
 
 def rows_with_bad_values(rows: FloatArray) -> list[int]:
     """Return the indices of rows that hold NaN or infinity."""
-    return [int(index) for index in np.flatnonzero(~np.isfinite(rows).all(axis=1))]
+    finite = np.isfinite(rows)
+    if finite.all():
+        return []
+    return [int(index) for index in np.flatnonzero(~finite.all(axis=1))]

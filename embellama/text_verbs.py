@@ -387,7 +387,8 @@ class TextVerbs(ModelHost):
         *,
         is_admitted: bool = False,
     ) -> NDArray[Any]:
-        with self._use(model, is_admitted=is_admitted) as loaded:
+        with self._lease(model, is_admitted=is_admitted) as lease:
+            loaded = lease.model
             item = check_input(text, n_vocab=loaded.facts.n_vocab)
             request = self._requested(loaded, options)
             access = self._access(loaded, request)

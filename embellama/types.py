@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -58,8 +58,8 @@ class MicroBatch:
         cls, sequences: Sequence[IntArray], token_types: Sequence[IntArray] | None = None
     ) -> MicroBatch:
         """Lay the sequences end to end, and their token types where there are any."""
-        offsets = np.zeros(len(sequences) + 1, dtype=np.int32)
-        np.cumsum([len(ids) for ids in sequences], out=offsets[1:])
+        ends = accumulate(map(len, sequences), initial=0)
+        offsets = np.fromiter(ends, dtype=np.int32, count=len(sequences) + 1)
         types = np.concatenate(token_types) if token_types is not None else None
         return cls(np.concatenate(sequences), offsets, types)
 

@@ -95,8 +95,9 @@ class Group:
             self._n_arrived += n_sequences
             if self._n_arrived < len(self.sequences):
                 return
-        parts = [self._arrived[at] for at in sorted(self._arrived)]
-        self.rows.set_result(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        if len(self._arrived) > 1:
+            rows = np.concatenate([self._arrived[at] for at in sorted(self._arrived)])
+        self.rows.set_result(rows)
 
     def fail(self, error: EmbellamaError) -> None:
         """Tell the caller what went wrong; only the first error of a group is told."""
@@ -158,6 +159,7 @@ class WaitingLine:
         self, layouts: Layouts, *, max_batch_requests: int, worker_tokens: Sequence[int]
     ) -> None:
         self._layouts = layouts
+        self._n_threads = layouts.n_threads
         self._max_batch_requests = max_batch_requests
         self._worker_tokens = list(worker_tokens)
         self._lock = threading.Lock()
@@ -266,7 +268,7 @@ class WaitingLine:
 
     @property
     def _n_free_threads(self) -> int:
-        return self._layouts.n_threads - sum(work.n_threads for work in self._running.values())
+        return self._n_threads - sum([work.n_threads for work in self._running.values()])
 
     def _may_run(self, head: Group) -> bool:
         """Tell whether there is a thread for a group, or it should not wait for one.
@@ -301,6 +303,8 @@ class WaitingLine:
             bulk_budget = max(budget // SHRINK, 1)
         parts = [self._taken(head, _fitting(head, bulk_budget, self._max_batch_requests))]
         others = self._candidates(head)
+        if not others:
+            return parts
         n_tokens = parts[0].n_tokens
         n_waiting = n_tokens + sum(group.n_waiting_tokens for group in others)
         n_idle = len(self._idle - {worker})
@@ -340,6 +344,8 @@ class WaitingLine:
         lanes = [self._lanes["interactive"]]
         if head.call.priority == "bulk":
             lanes.append(self._lanes["bulk"])
+        if len(lanes[0]) + len(lanes[-1]) == 0:
+            return []
         plain = head.token_types is None
         waiting = (group for lane in lanes for group in lane)
         return [

@@ -11,9 +11,7 @@ import ctypes
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import llama_cpp
 from llama_cpp import llama_cpp as lib
@@ -22,7 +20,7 @@ from embellama._llama.memory import map_large_blocks
 from embellama.errors import ConfigurationError
 from embellama.logs import log
 
-__all__ = ["LogLines", "capture_log", "lib", "run_once"]
+__all__ = ["LogLines", "lib", "run_once"]
 
 _USED_FIELDS = {
     "llama_model_params": (
@@ -74,10 +72,20 @@ def check_binding(module: Any = lib) -> None:
 
 
 class LogLines:
-    """Lines llama.cpp wrote on one thread."""
+    """Lines llama.cpp writes on this thread while the block runs."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=2000)
+
+    def __enter__(self) -> Self:
+        _capturing.setdefault(threading.get_ident(), []).append(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        thread = threading.get_ident()
+        _capturing[thread].remove(self)
+        if not _capturing[thread]:
+            del _capturing[thread]
 
     def relevant(self, limit: int = 4) -> tuple[str, ...]:
         """Return the last lines that speak of an error, or else just the last ones."""
@@ -106,20 +114,6 @@ def _on_log(level: int, text: bytes, user_data: object) -> None:
         for lines in _capturing.get(thread, ()):
             lines.lines.append(line)
         log.debug("embellama.llama.logged", level=level, line=line)
-
-
-@contextmanager
-def capture_log() -> Iterator[LogLines]:
-    """Collect what llama.cpp logs on this thread."""
-    lines = LogLines()
-    stack = _capturing.setdefault(threading.get_ident(), [])
-    stack.append(lines)
-    try:
-        yield lines
-    finally:
-        stack.remove(lines)
-        if not stack:
-            _capturing.pop(threading.get_ident(), None)
 
 
 _started = threading.Lock()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from embellama._llama.binding import capture_log, lib
+from embellama._llama.binding import LogLines, lib
 from embellama._llama.token_types import TypedTokens
 from embellama.errors import ContextError, DecodeError, InvalidInputError
 from embellama.types import ContextOptions, FloatArray, IntArray, MicroBatch, PoolingType
@@ -65,7 +65,7 @@ class LlamaContext:
         params.embeddings = True
         params.kv_unified = True
         params.no_perf = True
-        with capture_log() as lines:
+        with LogLines() as lines:
             self._handle = lib.llama_init_from_model(model, params)
         if not self._handle:
             raise ContextError(
@@ -97,7 +97,9 @@ class LlamaContext:
         first = self._sequences.ctypes.data
         self._pointers = (first + 4 * np.arange(n, dtype=np.uintp)).astype(np.uintp)
         self._counting = np.arange(n, dtype=np.int32)
+        self._takes_embeddings = False
         self._batch = lib.llama_batch()
+        _point(self._batch, "token", self._ids)
         _point(self._batch, "pos", self._positions)
         _point(self._batch, "n_seq_id", self._ones)
         _point(self._batch, "seq_id", self._pointers)
@@ -123,20 +125,26 @@ class LlamaContext:
         """
         if self._handle is None:
             raise ContextError("the context is closed")
-        lengths = np.diff(batch.offsets)
+        lengths = batch.offsets[1:] - batch.offsets[:-1]
         self._check(batch, lengths)
         n = batch.n_tokens
         embeddings = self._embeddings(batch)
         if embeddings is None:
             self._ids[:n] = batch.input_ids
-        _point(self._batch, "embd", embeddings)
-        _point(self._batch, "token", self._ids if embeddings is None else None)
-        self._sequences[:n] = np.repeat(self._counting[: batch.n_sequences], lengths)
-        self._positions[:n] = self._counting[:n] - np.repeat(batch.offsets[:-1], lengths)
+        if embeddings is not None or self._takes_embeddings:
+            _point(self._batch, "embd", embeddings)
+            _point(self._batch, "token", self._ids if embeddings is None else None)
+            self._takes_embeddings = embeddings is not None
+        if batch.n_sequences == 1:
+            self._sequences[:n] = 0
+            self._positions[:n] = self._counting[:n]
+        else:
+            self._sequences[:n] = np.repeat(self._counting[: batch.n_sequences], lengths)
+            self._positions[:n] = self._counting[:n] - np.repeat(batch.offsets[:-1], lengths)
         self._batch.n_tokens = n
         if self._memory:
             lib.llama_memory_clear(self._memory, False)
-        with capture_log() as lines:
+        with LogLines() as lines:
             status = self._forward(self._handle, self._batch)
         if status != 0:
             why = _STATUS.get(status, "unknown status")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from embellama._llama.binding import LogLines, capture_log, lib, run_once
+from embellama._llama.binding import LogLines, lib, run_once
 from embellama._llama.context import LlamaContext
 from embellama._llama.control_tokens import control_tokens_in
 from embellama._llama.devices import (
@@ -169,7 +169,7 @@ def _load(metadata: GGUFMetadata, config: ModelConfig, offload: Offload) -> tupl
     params.load_mode = _LOAD_MODES[config.use_mmap, config.use_mlock]
     params.kv_overrides = _text_overrides(metadata.vocab_kind)
     devices = offload.apply(params)
-    with capture_log() as lines:
+    with LogLines() as lines:
         handle = lib.llama_model_load_from_file(os.fsencode(metadata.path), params)
     del devices  # llama.cpp has read the list
     if not handle:

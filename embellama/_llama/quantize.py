@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from embellama._llama.binding import capture_log, lib, run_once
+from embellama._llama.binding import LogLines, lib, run_once
 
 _UNSUPPORTED_PREFIXES = ("GUESSED",)
 
@@ -35,7 +35,7 @@ def run_quantize(
     params.ftype = file_type
     params.nthread = n_threads
     params.allow_requantize = requantize
-    with capture_log() as lines:
+    with LogLines() as lines:
         status = lib.llama_model_quantize(
             os.fsencode(source), os.fsencode(target), ctypes.byref(params)
         )

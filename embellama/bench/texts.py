@@ -46,19 +46,19 @@ _QUESTIONS = (
 )  # fmt: skip
 
 
-def short_texts(count: int) -> list[str]:
+def short_texts(count: int, seed: int = 14) -> list[str]:
     """Return sentences and questions of about 14 tokens, no two alike."""
-    return _sentences(count, seed=14)
+    return _sentences(count, seed)
 
 
-def long_texts(count: int) -> list[str]:
+def long_texts(count: int, seed: int = 240) -> list[str]:
     """Return passages of about 240 tokens, no two alike."""
-    sentences = _sentences(count * SENTENCES_A_PASSAGE, seed=240)
+    sentences = _sentences(count * SENTENCES_A_PASSAGE, seed)
     starts = range(0, len(sentences), SENTENCES_A_PASSAGE)
     return [" ".join(sentences[at : at + SENTENCES_A_PASSAGE]) for at in starts]
 
 
-def _sentences(count: int, *, seed: int) -> list[str]:
+def _sentences(count: int, seed: int) -> list[str]:
     chooser = random.Random(seed)
     found: dict[str, None] = {}
     while len(found) < count:

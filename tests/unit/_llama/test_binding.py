@@ -4,7 +4,7 @@ import types
 import pytest
 import structlog
 
-from embellama._llama.binding import capture_log, check_binding, lib
+from embellama._llama.binding import LogLines, check_binding, lib
 from embellama._llama.devices import binding_version, cpu_features, list_devices
 from embellama.errors import ConfigurationError
 
@@ -45,7 +45,7 @@ def test_a_library_that_does_not_fit_its_structs_is_refused():
 
 
 def test_lines_are_captured_on_the_thread_that_asked_and_logged_at_debug():
-    with structlog.testing.capture_logs() as events, capture_log() as lines:
+    with structlog.testing.capture_logs() as events, LogLines() as lines:
         assert not lib.llama_model_load_from_file(
             b"/nowhere.gguf", lib.llama_model_default_params()
         )
@@ -56,7 +56,7 @@ def test_lines_are_captured_on_the_thread_that_asked_and_logged_at_debug():
 
 
 def test_nothing_is_captured_after_the_block():
-    with capture_log() as lines:
+    with LogLines() as lines:
         pass
     lib.llama_model_load_from_file(b"/nowhere.gguf", lib.llama_model_default_params())
     assert lines.relevant() == ()
