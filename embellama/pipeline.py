@@ -170,8 +170,8 @@ class Pipeline:
     def _named(self, window: Window, rows: Sequence[int]) -> list[int]:
         """Return the caller's indices of the inputs that some rows belong to."""
         counts = [len(encoding.windows) for encoding in window.encodings]
-        owners = np.repeat(window.indices, counts)
-        return sorted(place for index in {*owners[list(rows)].tolist()} for place in self.places(index))
+        owners = np.repeat(window.indices, counts)[list(rows)]
+        return sorted(place for index in {*owners.tolist()} for place in self.places(index))
 
 
 def bad_values(model: str, indices: Sequence[int]) -> EmbeddingGenerationError:
