@@ -147,7 +147,8 @@ def main() -> int:
         f"p95 busy <= p95 idle + one bulk micro-batch: {busy_p95:.1f} <= {idle_p95:.1f} + "
         f"{micro_batch_ms:.1f} ms {verdict}"
     )
-    return finished(results, options)
+    regressed = finished(results, options)
+    return regressed or int(verdict != "holds")
 
 
 if __name__ == "__main__":

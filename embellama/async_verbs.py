@@ -17,7 +17,7 @@ from embellama.calls import Call
 from embellama.config import EngineConfig
 from embellama.precision.calibration import Calibration
 from embellama.request import EmbedOptions
-from embellama.text_verbs import Input, TextVerbs
+from embellama.text_verbs import CALLED_FROM, Input, TextVerbs, caller_site
 from embellama.types import (
     Backend,
     Kind,
@@ -173,6 +173,7 @@ class AsyncVerbs(TextVerbs):
     async def _on_thread(self, call: Call, embed: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         self._check_usable()
         context = contextvars.copy_context()  # what the task binds to its log events
+        context.run(CALLED_FROM.set, caller_site())
         held = ExitStack()
 
         def run() -> NDArray[Any]:

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from numpy.typing import NDArray
@@ -47,6 +48,10 @@ from embellama.types import (
 OnProgress = bool | Callable[[int, int], None]
 Input = str | Sequence[int] | IntArray
 """A text, or the token ids of one, special tokens included."""
+
+
+CALLED_FROM: ContextVar[tuple[str, int] | None] = ContextVar("embellama_called_from", default=None)
+"""The `caller_site` of an awaited verb, which runs on a thread where its caller cannot be seen."""
 
 
 class TextVerbs(ModelHost):
@@ -359,7 +364,8 @@ class TextVerbs(ModelHost):
         if doubtful and not loaded.warned_of_prompts:
             loaded.warned_of_prompts = True
             say = missing_prompt if request.prompt_is_missing else unknown_prompt
-            warnings.warn(say(loaded.facts), EmbellamaWarning, stacklevel=_stacklevel())
+            path, line = CALLED_FROM.get() or caller_site()
+            warnings.warn_explicit(say(loaded.facts), EmbellamaWarning, path, line)
         return request
 
     @property
@@ -459,12 +465,12 @@ class TextVerbs(ModelHost):
                 self._admission.leave()
 
 
-def _stacklevel() -> int:
-    """Count the frames of this package, so that a warning points at who called it."""
-    frame, level = sys._getframe(1), 1
+def caller_site() -> tuple[str, int]:
+    """Return file and line of who called this package, so that a warning points there."""
+    frame = sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__package__")):
-        frame, level = frame.f_back, level + 1
-    return level
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 def _is_ours(package: str | None) -> bool:

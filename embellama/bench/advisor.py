@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from embellama.bench.candidates import (
     Candidate,
     Report,
@@ -33,8 +35,12 @@ from embellama.bench.recommend import checked_tolerance, recommend
 from embellama.bench.texts import long_texts, short_texts
 from embellama.config import EngineConfig, ModelConfig
 from embellama.engine import EmbeddingEngine
-from embellama.errors import ModelError
+from embellama.errors import ConfigurationError, ModelError
 from embellama.logs import log
+from embellama.memory_estimate import estimate_memory
+
+_TOKEN_BYTES = 3
+"""Bytes of UTF-8 that make a token at the least, in ordinary text of any script."""
 
 _SHORT = 1024
 _LONG = 128
@@ -85,7 +91,8 @@ def compare_types(plan: BenchPlan, *, report: Report = silent) -> BenchFindings:
     Raises:
         InvalidInputError: The tolerance is out of range, the model's name is malformed, or a text
             cannot be embedded.
-        ConfigurationError: The settings do not fit the machine, or the model makes no vectors.
+        ConfigurationError: The settings do not fit the machine, the types do not fit into its
+            memory together, or the model makes no vectors.
         ModelNotFoundError: There is no such model.
         GGUFFormatError: The file named is no sound GGUF.
         ModelError: None of the types could be measured; the reasons are named.
@@ -95,6 +102,7 @@ def compare_types(plan: BenchPlan, *, report: Report = silent) -> BenchFindings:
     with tempfile.TemporaryDirectory(prefix="embellama-bench-") as folder:
         source = Source(Path(folder), plan.engine.cache_path, plan.engine.offline)
         made, failed = make_candidates(plan.model, plan.file_types, source, report)
+        _check_memory(made, plan)
         # what is to be loaded is here now, and the network is of no more use
         settings = EngineConfig(cache_path=plan.engine.cache_path, lazy=True, offline=True)
         with EmbeddingEngine(settings) as engine:
@@ -117,6 +125,21 @@ def compare_types(plan: BenchPlan, *, report: Report = silent) -> BenchFindings:
         failed=failed,
         recommendations=recommend(types, reference_type, tolerance),
     )
+
+
+def _check_memory(made: Sequence[Candidate], plan: BenchPlan) -> None:
+    """Refuse types that do not fit into memory together: they take turns, and all are there."""
+    longest = max(len(text.encode(errors="replace")) for text in plan.data.texts) // _TOKEN_BYTES
+    config = _untuned(plan.config)
+    estimates = [estimate_memory(one.shape, config, longest_text=longest) for one in made]
+    needed = sum(one.total - one.process for one in estimates)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ConfigurationError(
+            f"the {len(made)} file types are in memory together, which takes about "
+            f"{needed / 1e9:.1f} GB with a text of {longest:,} tokens, and {free / 1e9:.1f} GB are "
+            "free; name fewer types, leave long texts out, or set n_ctx to cut them"
+        )
 
 
 class _Run:

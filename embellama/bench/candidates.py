@@ -25,6 +25,7 @@ from embellama.hub.reference import (
     parse_reference,
 )
 from embellama.hub.resolve import resolve_model
+from embellama.memory_estimate import ModelShape, shape_of
 
 ALL_TYPES = ("F32", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
 """What ``all`` stands for: the full ones, and of each number of bits the one most often used."""
@@ -46,6 +47,7 @@ class Candidate:
         model: What an engine loads.
         tensor_types: How many tensors really have which type.
         file_bytes: Size of the file.
+        shape: The widths that its memory depends on.
     """
 
     file_type: str
@@ -53,6 +55,7 @@ class Candidate:
     model: str | Path
     tensor_types: Mapping[str, int]
     file_bytes: int
+    shape: ModelShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +192,11 @@ def _quantize_missing(made: list[Candidate], failed: dict[str, str], source: Sou
 def _described(
     file_type: str, reference: str, model: str | Path, metadata: GGUFMetadata
 ) -> Candidate:
-    return Candidate(file_type, reference, model, dict(metadata.tensor_types), metadata.size_bytes)
+    return Candidate(
+        file_type,
+        reference,
+        model,
+        dict(metadata.tensor_types),
+        metadata.size_bytes,
+        shape_of(metadata),
+    )

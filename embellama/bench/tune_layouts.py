@@ -24,7 +24,8 @@ def candidate_layouts(
     """List layouts of a work in order of preference, the default first.
 
     Every core has one thread: as many contexts as there are cores, or fewer of several threads
-    each. Of layouts that come to the same micro-batches the most preferred one stands for all.
+    each; where those do not divide the cores evenly, some stay idle. Of layouts that come to the
+    same micro-batches the most preferred one stands for all.
 
     Args:
         work: The work.
@@ -34,12 +35,12 @@ def candidate_layouts(
         fits: Whether there is memory for a layout; not asked of the default.
     """
     if work == "single":
-        threads = sorted(_divisors(n_cores), reverse=True)
+        threads = sorted(_shares(n_cores), reverse=True)
         ways = [Layout(1, n, default.max_batch_tokens) for n in threads if n <= MAX_THREADS]
     else:
         ways = [
             Layout(n, n_cores // n, n_tokens)
-            for n in _divisors(n_cores)
+            for n in _shares(n_cores)
             for n_tokens in {*BATCH_TOKENS, default.max_batch_tokens}
             if n <= MAX_CONTEXTS and n_cores // n <= MAX_THREADS
         ]
@@ -47,8 +48,9 @@ def candidate_layouts(
     return _distinct(work, [default, *[way for way in ways if fits(way)]], texts)
 
 
-def _divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]
+def _shares(n_cores: int) -> list[int]:
+    """List numbers of contexts, the largest for each number of threads that one may have."""
+    return sorted({n_cores // n_threads for n_threads in range(1, n_cores + 1)})
 
 
 def _distance(way: Layout, default: Layout) -> tuple[float, int, int]:

@@ -1,5 +1,6 @@
 """What is put before a text: the prompt that was chosen, exactly, and never twice or unasked."""
 
+import asyncio
 import warnings
 
 import numpy as np
@@ -252,6 +253,10 @@ def test_a_prompt_is_part_of_the_results_fingerprint_and_not_of_the_models(engin
 # ── the warning ─────────────────────────────────────────────────────────────────────────────
 
 
+async def awaited(verb, given):
+    return await verb("m", given)
+
+
 CALLS = {
     "embed": lambda engine: engine.embed("m", "a"),
     "embed_batch": lambda engine: engine.embed_batch("m", ["a"]),
@@ -259,6 +264,8 @@ CALLS = {
     "embed_stream": lambda engine: list(engine.embed_stream("m", ["a"])),
     "embed_tokens": lambda engine: engine.embed_tokens("m", ["a"]),
     "embed_late": lambda engine: engine.embed_late("m", ["a"]),
+    "aembed": lambda engine: asyncio.run(awaited(engine.aembed, "a")),
+    "aembed_batch": lambda engine: asyncio.run(awaited(engine.aembed_batch, ["a"])),
 }
 
 

@@ -142,6 +142,19 @@ def test_bad_input_shows_before_anything_is_made(plan, probed):
     assert not any("process" in what for what, _, _ in told)
 
 
+def test_types_that_do_not_fit_into_memory_together_are_refused(plan, probed, monkeypatch):
+    class Memory:
+        available = 1_000_000
+
+    monkeypatch.setattr(advisor.psutil, "virtual_memory", Memory)
+    long = replace(plan.data, texts=("a " * 300, "b"))
+    with pytest.raises(ConfigurationError) as caught:
+        compare_types(replace(plan, data=long))
+    message = str(caught.value)
+    assert message.startswith("the 2 file types are in memory together")
+    assert "a text of 200 tokens, and 0.0 GB are free; name fewer types" in message
+
+
 def test_a_model_that_makes_no_vectors_is_refused(plan, probed, tmp_path):
     from tests.tiny_cross_encoder import write_cross_encoder
 

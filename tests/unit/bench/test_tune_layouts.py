@@ -13,6 +13,11 @@ def test_layouts_share_out_every_core_once():
     assert [way.max_batch_tokens for way in ways[:4]] == [256] * 4
 
 
+def test_cores_that_cannot_be_divided_stay_idle_rather_than_go_unmeasured():
+    ways = candidate_layouts("short", Layout(7, 1, 256), TEXTS, n_cores=7)
+    assert {(way.n_contexts, way.n_threads) for way in ways} == {(7, 1), (3, 2), (2, 3), (1, 7)}
+
+
 def test_a_single_text_gets_one_context():
     ways = candidate_layouts("single", Layout(1, 6, 256), TEXTS, n_cores=6)
     assert ways == [Layout(1, n, 256) for n in (6, 3, 2, 1)]
