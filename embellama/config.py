@@ -167,6 +167,11 @@ class ModelConfig(_LayeredConfig):
             for a single text, contexts of one thread for many.
         tuning: ``"auto"`` takes what ``embellama tune`` found for this model on this machine in
             place of defaults; ``"off"`` does not look.
+        backend: What computes: ``"llama"`` is llama.cpp; ``"native"`` are kernels of our own for
+            encoders of the BERT family on a CPU, and an error where they do not fit; ``"auto"``
+            takes them where they fit and agree with llama.cpp.
+        compute_type: What the native kernels multiply; sums are float32. ``"auto"``: float32 for
+            files of F32 tensors alone, bfloat16 for others where the CPU has it.
         n_gpu_layers: Layers to put on the GPU. Unset: all of them where a GPU is used.
         use_gpu: True asks for a GPU and fails without one; ``"auto"`` takes one that is there.
         main_gpu: This GPU alone takes the model, counted as ``embellama doctor`` lists them.
@@ -201,6 +206,8 @@ class ModelConfig(_LayeredConfig):
     n_threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
     n_contexts: int | None = Field(default=None, ge=1, le=MAX_CONTEXTS)
     tuning: Literal["auto", "off"] = "auto"
+    backend: Literal["auto", "llama", "native"] = "llama"
+    compute_type: Literal["auto", "bf16", "f32"] = "auto"
     n_gpu_layers: int | None = Field(default=None, ge=0, le=10_000)
     use_gpu: bool | Literal["auto"] = "auto"
     main_gpu: int | None = Field(default=None, ge=0, le=255)

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
@@ -57,15 +57,15 @@ _T = TypeVar("_T", int, float, bool, str)
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingTable:
-    """Where a table of embeddings is, for those who read single rows of it.
+class TensorPlace:
+    """Where a tensor is, for those who read it themselves.
 
     Attributes:
         path: The file that holds it, one part of a split model.
         offset: Its first byte, counted from the beginning of that file.
-        shape: (n_rows, n_embd).
+        shape: (n_rows, n_columns); one row where there is no second dimension.
         type_name: ``"F16"``, ``"Q4_K"``…
-        size_bytes: Bytes of all rows.
+        size_bytes: Bytes of all rows, without padding.
     """
 
     path: Path
@@ -115,6 +115,8 @@ class GGUFMetadata:
         tensor_bytes: Bytes of the weights.
         size_bytes: Bytes of all parts.
         is_embedder: Whether it is made for vectors, as opposed to generating text.
+        norm_eps: What layer norms add to the variance; None where the file does not say.
+        tensors: Where each is, by name.
         token_table: The embeddings of the tokens.
         token_type_table: Those of the token types, which tell the texts of a pair apart.
         classifier: Names of the tensors that make scores of a pair: ``"cls.output.weight"``…
@@ -155,8 +157,10 @@ class GGUFMetadata:
     tensor_bytes: int
     size_bytes: int
     is_embedder: bool
-    token_table: EmbeddingTable | None = None
-    token_type_table: EmbeddingTable | None = None
+    norm_eps: float | None = None
+    tensors: Mapping[str, TensorPlace] = field(default_factory=dict)
+    token_table: TensorPlace | None = None
+    token_type_table: TensorPlace | None = None
     classifier: tuple[str, ...] = ()
     n_labels: int = 1
     rerank_template: str | None = None
@@ -261,6 +265,7 @@ class _Fields:
         n_vocab = self._n_vocab()
         vocab_kind = value_of(self._header, "tokenizer.ggml.model", str) or "none"
         check_vocabulary(self._header, vocab_kind, n_vocab)
+        tensors = self._places()
         n_head = self._most("attention.head_count")
         n_ff = self._most("feed_forward_length") or 4 * n_embd
         return GGUFMetadata(
@@ -300,23 +305,26 @@ class _Fields:
             is_embedder=pooling_type is not None
             or causal is False
             or self._architecture in EMBEDDING_ARCHITECTURES,
-            token_table=self._table("token_embd.weight"),
-            token_type_table=self._table("token_types.weight"),
+            norm_eps=self._own("attention.layer_norm_epsilon", float),
+            tensors=tensors,
+            token_table=tensors.get("token_embd.weight"),
+            token_type_table=tensors.get("token_types.weight"),
             classifier=tuple(t.name for t in self._tensors if t.name.startswith("cls.")),
             n_labels=self._n_labels(),
             rerank_template=value_of(self._header, "tokenizer.chat_template.rerank", str),
         )
 
-    def _table(self, name: str) -> EmbeddingTable | None:
+    def _places(self) -> dict[str, TensorPlace]:
+        found: dict[str, TensorPlace] = {}
         for header in self._headers:
             for tensor in header.tensors:
-                if tensor.name == name:
-                    n_embd, *n_rows = tensor.shape or (0,)
-                    shape = (math.prod(n_rows), n_embd)
-                    return EmbeddingTable(
-                        header.path, tensor.offset, shape, tensor.type_name, tensor.size_bytes
-                    )
-        return None
+                n_columns, *n_rows = tensor.shape or (0,)
+                shape = (math.prod(n_rows), n_columns)
+                place = TensorPlace(
+                    header.path, tensor.offset, shape, tensor.type_name, tensor.size_bytes
+                )
+                found.setdefault(tensor.name, place)
+        return found
 
     def _n_labels(self) -> int:
         labels = self._header.values.get(f"{self._architecture}.classifier.output_labels")

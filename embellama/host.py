@@ -50,7 +50,7 @@ class ModelHost:
         self._config = config if config is not None else EngineConfig()
         self._process_id = os.getpid()
         self._closed = False
-        self._backend = backend if backend is not None else _llama_backend()
+        self._backend = backend if backend is not None else _any_backend()
         self._n_jobs = self._config.n_jobs or available_cores()
         self._admission = Admission(self._config.max_concurrent_requests)
         self._registry: ModelRegistry[LoadedModel] = ModelRegistry(
@@ -295,11 +295,11 @@ class ModelHost:
             raise ContextError("the engine is closed; make a new one")
 
 
-def _llama_backend() -> Backend:
+def _any_backend() -> Backend:
     # imported here so that `import embellama` does not load the native library
-    from embellama._llama.model import LlamaBackend  # noqa: PLC0415
+    from embellama.backends import ChosenBackend  # noqa: PLC0415
 
-    return LlamaBackend()
+    return ChosenBackend()
 
 
 def _checked_name(name: object) -> str:

@@ -296,6 +296,7 @@ def _facts_of_the_backend(backend: BackendInfo) -> dict[str, Any]:
     return {
         "n_embd": backend.n_embd,
         "n_vocab": backend.n_vocab,
+        "backend": backend.backend,
         "device": backend.device,
         "n_layers_offloaded": backend.n_layers_offloaded,
         "n_layers_offloadable": backend.n_layers,

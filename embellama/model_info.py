@@ -43,6 +43,7 @@ class ModelInfo:
         prompts: What to put before a text, by role or name; from configuration and catalogue.
         matryoshka_dims: Shorter lengths the model was trained for.
         license: The licence its card states.
+        backend: What computes: ``"llama.cpp"``, or ``"native"`` with its kernels.
         device: Where it runs.
         n_layers_offloaded: Layers that really are on a GPU.
         n_layers_offloadable: Layers that could be.
@@ -84,6 +85,7 @@ class ModelInfo:
     prompts: Mapping[str, str]
     matryoshka_dims: tuple[int, ...]
     license: str | None
+    backend: str
     device: str
     n_layers_offloaded: int
     n_layers_offloadable: int

@@ -98,6 +98,7 @@ class BackendInfo:
         n_layers_offloaded: Layers that really run on a GPU.
         n_layers: Layers that could, output layer included.
         size_bytes: Bytes of the weights.
+        backend: What computes: ``"llama.cpp"``, or ``"native"`` with its kernels in parentheses.
         warnings: What the user should know about this model on this machine.
     """
 
@@ -109,6 +110,7 @@ class BackendInfo:
     n_layers_offloaded: int
     n_layers: int
     size_bytes: int
+    backend: str = "llama.cpp"
     warnings: tuple[str, ...] = ()
 
 

@@ -21,8 +21,8 @@ LAYERS = (
     {"calls", "cpu", "logs", "progress", "files", "config", "gguf_header", "gguf_checks", "gguf"}
     | {"batching", "pooling", "wordpiece", "precision", "similarity"}
     | {"memory_estimate"},
-    {"_parallel", "_llama", "cache", "identity", "spans"},
-    {"tokenization", "encoding", "inputs", "model_info", "testing"}
+    {"_parallel", "_llama", "_native", "cache", "identity", "spans"},
+    {"tokenization", "encoding", "inputs", "model_info", "testing", "backends"}
     | {"layout", "waiting", "worker", "scheduler", "tuning"}
     | {"statistics", "results", "request", "chunks"},
     {"hub"},

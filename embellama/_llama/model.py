@@ -69,12 +69,27 @@ class LlamaBackend:
         """
         return LlamaModel(metadata, config, pooling_type)
 
+    def load_vocabulary(
+        self, metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
+    ) -> LlamaModel:
+        """Load a GGUF without its weights, for another backend to compute.
+
+        Raises:
+            ModelLoadError: llama.cpp refused the file.
+        """
+        return LlamaModel(metadata, config, pooling_type, vocabulary_only=True)
+
 
 class LlamaModel:
     """A llama_model. Contexts and the vocabulary live on it; close them first."""
 
     def __init__(
-        self, metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
+        self,
+        metadata: GGUFMetadata,
+        config: ModelConfig,
+        pooling_type: PoolingType,
+        *,
+        vocabulary_only: bool = False,
     ) -> None:
         run_once()
         self._config = config
@@ -84,7 +99,7 @@ class LlamaModel:
         self._pooling_type: PoolingType = pooling_type
         self._typed_tokens = open_token_types(metadata)
         offload = plan_offload(config, gpus_among(list_devices()))
-        self._handle, lines = _load(metadata, config, offload)
+        self._handle, lines = _load(metadata, config, offload, vocabulary_only)
         self.vocabulary = LlamaVocabulary(self._handle)
         self.info = self._describe(lines)
 
@@ -164,10 +179,13 @@ def _text_overrides(vocab_kind: str) -> Any:
     return overrides  # the empty key of the last one ends the list
 
 
-def _load(metadata: GGUFMetadata, config: ModelConfig, offload: Offload) -> tuple[Any, LogLines]:
+def _load(
+    metadata: GGUFMetadata, config: ModelConfig, offload: Offload, vocabulary_only: bool
+) -> tuple[Any, LogLines]:
     params = lib.llama_model_default_params()
     params.load_mode = _LOAD_MODES[config.use_mmap, config.use_mlock]
     params.kv_overrides = _text_overrides(metadata.vocab_kind)
+    params.vocab_only = vocabulary_only
     devices = offload.apply(params)
     with LogLines() as lines:
         handle = lib.llama_model_load_from_file(os.fsencode(metadata.path), params)

@@ -19,7 +19,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from embellama.errors import EmbeddingGenerationError, ModelLoadError
-from embellama.gguf import EmbeddingTable, GGUFMetadata
+from embellama.gguf import GGUFMetadata, TensorPlace
 from embellama.types import FloatArray, IntArray
 
 
@@ -38,7 +38,7 @@ def open_token_types(metadata: GGUFMetadata) -> TypedTokens | None:
 class TypedTokens:
     """Embeddings of tokens of any type. Safe to use from any thread."""
 
-    def __init__(self, tokens: EmbeddingTable, types: EmbeddingTable) -> None:
+    def __init__(self, tokens: TensorPlace, types: TensorPlace) -> None:
         self._tokens = _Rows(tokens)
         self._types = _Rows(types)
         self.n_types, self.n_embd = types.shape
@@ -70,7 +70,7 @@ class TypedTokens:
 class _Rows:
     """A table in a file, mapped: only the pages of the rows that are asked for are read."""
 
-    def __init__(self, table: EmbeddingTable) -> None:
+    def __init__(self, table: TensorPlace) -> None:
         self._table = table
         n_rows = table.shape[0]
         shape = (n_rows, table.size_bytes // n_rows)

@@ -75,7 +75,7 @@ def _read(settings: Settings, model: str) -> tuple[GGUFMetadata | None, CatalogE
     return read_metadata(resolved.path), resolved.entry
 
 
-_PLACES_OF_TABLES = ("token_table", "token_type_table")
+_PLACES_OF_TABLES = ("tensors", "token_table", "token_type_table")
 """Where some weights are in the file: nothing that helps to choose or to use a model."""
 
 

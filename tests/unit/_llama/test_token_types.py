@@ -8,7 +8,7 @@ from embellama._llama.model import LlamaBackend
 from embellama._llama.token_types import TypedTokens, open_token_types
 from embellama.config import ModelConfig
 from embellama.errors import EmbeddingGenerationError, InvalidInputError, ModelLoadError
-from embellama.gguf import EmbeddingTable, read_metadata
+from embellama.gguf import TensorPlace, read_metadata
 from embellama.hub.quantize import quantize_file
 from embellama.types import ContextOptions, MicroBatch
 from tests.tiny_cross_encoder import (
@@ -150,7 +150,7 @@ def test_a_model_with_one_type_has_only_that(tmp_path):
 def test_a_type_that_the_gguf_package_cannot_read(tmp_path):
     raw = tmp_path / "rows"
     raw.write_bytes(bytes(64))
-    table = EmbeddingTable(raw, offset=0, shape=(2, 8), type_name="I8", size_bytes=16)
+    table = TensorPlace(raw, offset=0, shape=(2, 8), type_name="I8", size_bytes=16)
     with pytest.raises(EmbeddingGenerationError, match="embeddings of type I8"):
         TypedTokens(table, table).read(np.zeros(1, np.int32), np.ones(1, np.int32))
 
@@ -158,7 +158,7 @@ def test_a_type_that_the_gguf_package_cannot_read(tmp_path):
 def test_a_file_that_shrank_meanwhile(tmp_path):
     raw = tmp_path / "rows"
     raw.write_bytes(bytes(64))
-    table = EmbeddingTable(raw, offset=32, shape=(2, 8), type_name="F32", size_bytes=64)
+    table = TensorPlace(raw, offset=32, shape=(2, 8), type_name="F32", size_bytes=64)
     with pytest.raises(ModelLoadError, match="changed while it was being loaded"):
         TypedTokens(table, table)
     raw.unlink()

@@ -1,0 +1,115 @@
+"""A model on the native kernels; its vocabulary stays llama.cpp's."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from embellama._native.context import NativeContext
+from embellama._native.library import Kernel, Library, Message, Shape
+from embellama._native.weights import MappedWeights
+from embellama.errors import ContextError, ModelLoadError
+from embellama.gguf import GGUFMetadata
+from embellama.types import BackendInfo, BackendModel, ContextOptions, PoolingType, Vocabulary
+
+
+class NativeModel:
+    """Packed weights, shared by any number of contexts. Close those first.
+
+    Args:
+        library: The kernels.
+        kernel: Which of them.
+        metadata: The model's file.
+        pooling_type: How token rows become one vector.
+        words: The same file opened for its vocabulary; closed with this.
+
+    Raises:
+        ModelLoadError: The tensors do not fit together, or memory is short.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        kernel: Kernel,
+        metadata: GGUFMetadata,
+        pooling_type: PoolingType,
+        words: BackendModel,
+    ) -> None:
+        self._library = library
+        self._pooling_type: PoolingType = pooling_type
+        self._words = words
+        self._weights = MappedWeights(metadata)
+        message = Message()
+        shape = _shape_of(metadata)
+        self._handle: Any = library.c.em_model_new(
+            ctypes.byref(shape),
+            kernel.number,
+            self._weights.tensors,
+            self._weights.n_tensors,
+            *message.arguments,
+        )
+        if not self._handle:
+            raise ModelLoadError(
+                f"the native kernels cannot take {str(metadata.path)!r}: {message}; "
+                "set backend='llama'"
+            )
+        self.kernel = kernel
+        table = metadata.tensors["token_embd.weight"].size_bytes
+        self.info: BackendInfo = replace(
+            words.info,
+            n_embd=metadata.n_embd,
+            device="CPU",
+            n_layers_offloaded=0,
+            size_bytes=table + int(library.c.em_model_bytes(self._handle)),
+            backend=f"native ({kernel})",
+        )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The file's vocabulary; lives as long as the model."""
+        return self._words.vocabulary
+
+    def control_tokens(self, text: str) -> Mapping[str, int]:
+        """Return the control tokens that a trusted text spells, and their ids."""
+        return self._words.control_tokens(text)
+
+    def create_context(self, options: ContextOptions) -> NativeContext:
+        """Make a context; see `BackendModel.create_context`.
+
+        Raises:
+            ContextError: The model is closed, or memory is short.
+        """
+        if self._handle is None:
+            raise ContextError("the model is closed")
+        return NativeContext(
+            self._library,
+            self._handle,
+            options,
+            pooling_type=options.pooling_type or self._pooling_type,
+            n_embd=self.info.n_embd,
+        )
+
+    def close(self) -> None:
+        """Free weights and vocabulary. May be called again."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.c.em_model_free(handle)
+            self._words.close()
+
+
+def _shape_of(metadata: GGUFMetadata) -> Shape:
+    def rows(name: str) -> int:
+        return metadata.tensors[name].shape[0]
+
+    return Shape(
+        n_layers=metadata.n_layer,
+        n_embd=metadata.n_embd,
+        n_ff=metadata.n_ff,
+        n_heads=metadata.n_head,
+        n_positions=rows("position_embd.weight"),
+        n_token_types=rows("token_types.weight"),
+        n_vocab=rows("token_embd.weight"),
+        norm_eps=metadata.norm_eps,
+    )

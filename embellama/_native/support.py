@@ -1,0 +1,58 @@
+"""Whether a model, as it is in its file, can run on the native kernels, and if not, why."""
+
+from __future__ import annotations
+
+from embellama._native.library import Kernel
+from embellama._native.weights import TYPE_CODES, tensor_names
+from embellama.config import ModelConfig
+from embellama.gguf import GGUFMetadata
+from embellama.types import PoolingType
+
+ARCHITECTURES = frozenset({"bert"})
+
+
+def why_not(metadata: GGUFMetadata, pooling_type: PoolingType) -> str | None:
+    """Return what keeps a model from the native kernels on any CPU; None if nothing does."""
+    if metadata.architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        return f"its architecture is {metadata.architecture!r}; the kernels run {known}"
+    if pooling_type == "rank":
+        return "it scores pairs"
+    if metadata.norm_eps is None:
+        return "its file does not say what its layer norms add to the variance"
+    for name, may_lack in tensor_names(metadata.n_layer):
+        place = metadata.tensors.get(name)
+        if place is None:
+            if may_lack:
+                continue
+            return f"it has no tensor {name!r}"
+        if place.type_name not in TYPE_CODES:
+            known = ", ".join(TYPE_CODES)
+            return f"its tensor {name!r} is {place.type_name}; the kernels read {known}"
+    return None
+
+
+def choose_kernel(
+    metadata: GGUFMetadata, config: ModelConfig, kernels: tuple[Kernel, ...]
+) -> Kernel | str:
+    """Choose the fastest kernel for a model, or say why there is none.
+
+    Files whose tensors are all F32 are multiplied in float32, others in bfloat16 where the CPU can,
+    unless ``compute_type`` says otherwise.
+    """
+    fitting = [one for one in kernels if one.isa != "scalar" and _fits(metadata, one)]
+    if config.compute_type != "auto":
+        fitting = [one for one in fitting if one.compute_type == config.compute_type]
+    if not fitting:
+        return (
+            f"this CPU has no kernel with compute_type {config.compute_type!r} for widths of "
+            f"{metadata.n_embd}, {metadata.n_ff} and {metadata.head_size}"
+        )
+    is_whole = {place.type_name for place in metadata.tensors.values()} == {"F32"}
+    preferred = [one for one in fitting if one.compute_type == ("f32" if is_whole else "bf16")]
+    return (preferred or fitting)[0]
+
+
+def _fits(metadata: GGUFMetadata, kernel: Kernel) -> bool:
+    widths = (metadata.n_embd, metadata.n_ff, metadata.head_size)
+    return all(width % kernel.lanes == 0 for width in widths)

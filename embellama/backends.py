@@ -1,0 +1,139 @@
+"""Which backend runs a model: llama.cpp, or the native kernels where they fit and agree with it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embellama._llama.model import LlamaBackend, LlamaModel
+from embellama._native.library import Kernel, Library, open_library
+from embellama._native.model import NativeModel
+from embellama._native.support import choose_kernel, why_not
+from embellama.config import ModelConfig
+from embellama.errors import ConfigurationError, EmbellamaError, ModelLoadError
+from embellama.gguf import GGUFMetadata
+from embellama.logs import log
+from embellama.types import BackendModel, ContextOptions, FloatArray, MicroBatch, PoolingType
+
+LEAST_COSINE = {"F32": 0.9999, "F16": 0.9999, "BF16": 0.9999}
+LEAST_COSINE_QUANTIZED = 0.999
+"""What probe texts have to agree to, by file type. llama.cpp rounds activations to 8 bits beside
+quantized weights, which the native kernels do not."""
+
+_PROBES = (
+    "a",
+    "The quick brown fox jumps over the lazy dog.",
+    "Rates rose by 0.25 % in March; nobody (except two analysts) had expected it. " * 3,
+    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. " * 12,
+)
+
+
+class ChosenBackend:
+    """Runs each model on the backend that its configuration asks for, or that suits it."""
+
+    def __init__(self) -> None:
+        self._llama = LlamaBackend()
+
+    @property
+    def build(self) -> str:
+        """llama.cpp's build; what was measured with one says nothing about another."""
+        return self._llama.build
+
+    def load(
+        self, metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
+    ) -> BackendModel:
+        """Load the weights of a GGUF.
+
+        Raises:
+            ConfigurationError: ``backend="native"`` where the kernels do not fit, or a GPU that is
+                not there.
+            ModelLoadError: The file was refused, or native vectors differ from llama.cpp's.
+        """
+        if config.backend == "llama":
+            return self._llama.load(metadata, config, pooling_type)
+        chosen = _native_for(metadata, config, pooling_type)
+        if isinstance(chosen, str):
+            if config.backend == "native":
+                raise ConfigurationError(
+                    f"backend = 'native' does not fit {metadata.name!r}: {chosen}; "
+                    "set backend to 'auto' or 'llama'"
+                )
+            return self._llama.load(metadata, config, pooling_type)
+        library, kernel = chosen
+        try:
+            return self._checked(library, kernel, metadata, config, pooling_type)
+        except ModelLoadError as exc:
+            if config.backend == "native":
+                raise
+            log.warning("embellama.native.refused", model=metadata.name, reason=str(exc))
+            return self._llama.load(metadata, config, pooling_type)
+
+    def _checked(
+        self,
+        library: Library,
+        kernel: Kernel,
+        metadata: GGUFMetadata,
+        config: ModelConfig,
+        pooling_type: PoolingType,
+    ) -> BackendModel:
+        """Load a model for the kernels, after its vectors were held against llama.cpp's."""
+        on_cpu = config.model_copy(update={"use_gpu": False, "n_gpu_layers": None})
+        words = self._llama.load_vocabulary(metadata, on_cpu, pooling_type)
+        try:
+            model = NativeModel(library, kernel, metadata, pooling_type, words)
+        except BaseException:
+            words.close()
+            raise
+        try:
+            reference = self._llama.load(metadata, on_cpu, pooling_type)
+            try:
+                _check_agreement(model, reference, metadata)
+            finally:
+                reference.close()
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+
+def _native_for(
+    metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
+) -> tuple[Library, Kernel] | str:
+    """Return the kernel for a model, or what keeps it from having one."""
+    if config.use_gpu is True or config.n_gpu_layers:
+        return "it runs on a GPU"
+    reason = why_not(metadata, pooling_type)
+    if reason is not None:
+        return reason
+    library = open_library()
+    if library is None:
+        return "embellama was installed without a C++ compiler, and so without the kernels"
+    kernel = choose_kernel(metadata, config, library.kernels)
+    return kernel if isinstance(kernel, str) else (library, kernel)
+
+
+def _check_agreement(model: NativeModel, reference: LlamaModel, metadata: GGUFMetadata) -> None:
+    """Raise ModelLoadError where the vectors of probe texts are not llama.cpp's."""
+    limit = metadata.n_ctx_train
+    sequences = [model.vocabulary.tokenize(text)[:limit] for text in _PROBES]
+    try:
+        ours, theirs = _rows(model, sequences), _rows(reference, sequences)
+    except EmbellamaError as exc:
+        raise ModelLoadError(f"the native kernels could not be compared: {exc}") from exc
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-30)
+    least = LEAST_COSINE.get(metadata.file_type, LEAST_COSINE_QUANTIZED)
+    if not float(cosines.min()) >= least:
+        raise ModelLoadError(
+            f"native vectors of {metadata.name!r} agree with llama.cpp's to a cosine of "
+            f"{float(cosines.min()):.6f}, and should to {least:g}; set backend='llama', and please "
+            "report it"
+        )
+
+
+def _rows(model: BackendModel, sequences: list[np.ndarray]) -> FloatArray:
+    context = model.create_context(ContextOptions(max(map(len, sequences)), 1, 1))
+    try:
+        rows = [context.run(MicroBatch.pack([ids])) for ids in sequences]
+    finally:
+        context.close()
+    return np.concatenate([row.mean(axis=0, keepdims=True) for row in rows]).astype(np.float64)

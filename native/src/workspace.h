@@ -1,0 +1,46 @@
+// What a forward pass reads and writes, beside the model.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "buffer.h"
+#include "model.h"
+
+namespace embellama {
+
+// Sequences laid end to end; checked by whoever makes it.
+struct Batch {
+    const int32_t* ids = nullptr;      // offsets[n_sequences]
+    const int32_t* types = nullptr;    // parallel to ids; null: all 0
+    const int32_t* offsets = nullptr;  // n_sequences + 1
+    size_t n_sequences = 0;
+
+    size_t n_tokens() const { return (size_t)offsets[n_sequences]; }
+};
+
+// Room for micro-batches of up to `n_tokens` tokens. Used by one thread at a time.
+struct Workspace {
+    // Throws std::bad_alloc.
+    Workspace(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens);
+
+    size_t n_tokens;
+    Buffer<float> rows;         // n_tokens × n_embd: the residual stream
+    Buffer<uint32_t> operands;  // the same, as an operand
+    Buffer<uint32_t> qkv;       // n_tokens × 3 n_embd
+    Buffer<uint32_t> attended;  // n_tokens × n_embd
+    Buffer<uint32_t> inner;     // n_tokens × n_ff
+    Buffer<uint32_t> keys;      // of attention: see attention.h
+    Buffer<uint32_t> values;
+    Buffer<float> scores;
+    Buffer<uint32_t> weights;
+
+    template <class Element>
+    Element* elements(Buffer<uint32_t>& units) {
+        return reinterpret_cast<Element*>(units.get());
+    }
+
+    size_t n_bytes() const;
+};
+
+}  // namespace embellama

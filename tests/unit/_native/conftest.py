@@ -1,0 +1,13 @@
+"""The compiled kernels, or a reason to skip."""
+
+import pytest
+
+from embellama._native.library import open_library
+
+
+@pytest.fixture(scope="session")
+def library():
+    library = open_library()
+    if library is None:
+        pytest.skip("needs the native kernels: install embellama where there is a C++ compiler")
+    return library

@@ -1,0 +1,188 @@
+"""Every kernel against NumPy in double precision, on models of a few kilobytes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from embellama._llama.model import LlamaBackend
+from embellama._native.model import NativeModel
+from embellama.config import ModelConfig
+from embellama.errors import ContextError, InvalidInputError, ModelLoadError
+from embellama.gguf import read_metadata
+from embellama.hub.convert import convert_folder
+from embellama.types import ContextOptions, MicroBatch
+from tests.bert_reference import BertReference
+from tests.tiny_bert import WORDS, write_folder
+
+N_POSITIONS = 128
+
+TOLERANCE = {"f32": 3e-5, "bf16": 6e-2}
+"""Most by which a component of a token row differs, the rows' norms being about 0.8: bfloat16 has 8
+bits, and the activations of every product are rounded to it."""
+
+LEAST_COSINE = {"f32": 0.9999999, "bf16": 0.9995}
+
+
+@pytest.fixture(scope="module", params=["F32", "F16", "BF16", "Q8_0"])
+def path(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("native")
+    shape = {"max_position_embeddings": N_POSITIONS, "intermediate_size": 160}
+    write_folder(folder, **shape)
+    return convert_folder(folder, folder / "m.gguf", file_type=request.param).path
+
+
+@pytest.fixture(scope="module")
+def reference(path):
+    return BertReference(path)
+
+
+@pytest.fixture
+def load(library):
+    """Load a file for a kernel; freed at the end."""
+    loaded = []
+
+    def load(path, kernel, pooling_type="none"):
+        metadata = read_metadata(path)
+        words = LlamaBackend().load_vocabulary(metadata, ModelConfig(), pooling_type)
+        loaded.append(NativeModel(library, kernel, metadata, pooling_type, words))
+        return loaded[-1]
+
+    yield load
+    for model in loaded:
+        model.close()
+
+
+@pytest.fixture
+def kernels(library):
+    return library.kernels
+
+
+def sequences(*lengths, seed=0):
+    chooser = np.random.default_rng(seed)
+    return [chooser.integers(0, len(WORDS), n, dtype=np.int32) for n in lengths]
+
+
+def run(model, ids, types=None, n_tokens=512):
+    context = model.create_context(ContextOptions(n_tokens, 64, 1))
+    try:
+        return context.run(MicroBatch.pack(ids, types))
+    finally:
+        context.close()
+
+
+LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 48, 49, 63, 97, N_POSITIONS)
+"""Around the sizes of vectors, tiles and panels."""
+
+
+def test_rows_are_those_of_double_precision(path, reference, load, kernels):
+    ids = sequences(*LENGTHS)
+    expected = np.concatenate([reference.rows(one.tolist()) for one in ids])
+    for kernel in kernels:
+        rows = run(load(path, kernel), ids)
+        assert rows.shape == expected.shape
+        kind = kernel.compute_type
+        np.testing.assert_allclose(rows, expected, atol=TOLERANCE[kind], err_msg=str(kernel))
+        norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
+        assert ((rows * expected).sum(axis=1) / norms).min() >= LEAST_COSINE[kind], kernel
+
+
+def test_a_text_alone_is_the_same_to_the_last_bit(path, load, kernels):
+    ids = sequences(5, 40, 1, 18, 33, seed=1)
+    for kernel in kernels:
+        model = load(path, kernel)
+        together = run(model, ids)
+        alone = np.concatenate([run(model, [one]) for one in ids])
+        np.testing.assert_array_equal(together, alone, err_msg=str(kernel))
+
+
+def test_token_types_are_added(path, reference, load, kernels):
+    (ids,) = sequences(12)
+    types = np.array([0] * 5 + [1] * 7, dtype=np.int32)
+    expected = reference.rows(ids.tolist(), types.tolist())
+    for kernel in kernels:
+        rows = run(load(path, kernel), [ids], [types])
+        np.testing.assert_allclose(rows, expected, atol=TOLERANCE[kernel.compute_type])
+        assert not np.allclose(rows, run(load(path, kernel), [ids]), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("pooling_type", "pooled"),
+    [
+        ("mean", lambda rows: rows.mean(axis=0)),
+        ("cls", lambda rows: rows[0]),
+        ("last", lambda rows: rows[-1]),
+    ],
+)
+def test_rows_are_pooled(tiny_path, load, kernels, pooling_type, pooled):
+    ids = sequences(1, 5, 16)
+    reference = BertReference(tiny_path)
+    expected = [pooled(reference.rows(one.tolist())) for one in ids]
+    for kernel in kernels:
+        rows = run(load(tiny_path, kernel, pooling_type), ids)
+        assert rows.shape == (3, 64)
+        np.testing.assert_allclose(rows, expected, atol=TOLERANCE[kernel.compute_type])
+
+
+@pytest.mark.parametrize(
+    ("ids", "types", "said"),
+    [
+        ([[2] * 17], None, "sequence 0 has 17 tokens; it has to have 1 to 16"),
+        ([[2] * 10] * 3, None, "more tokens than the context's 24"),
+        ([[2], [len(WORDS)]], None, "token id 11; the vocabulary has 0 to 10"),
+        ([[-1]], None, "token id -1"),
+        ([[2, 3]], [[0, 2]], "token type 2; there are 0 to 1"),
+        ([[2, 3]], [[0]], "token types of shape (1,) for 2 tokens"),
+        ([[2]] * 65, None, "65 sequences in a micro-batch; this context takes 1 to 64"),
+        ([[2], []], None, "sequence 1 has 0 tokens"),
+    ],
+)
+def test_what_would_read_beyond_is_refused(tiny_path, load, kernels, ids, types, said):
+    model = load(tiny_path, kernels[0])
+    arrays = [np.array(one, dtype=np.int32) for one in ids]
+    kinds = None if types is None else [np.array(one, dtype=np.int32) for one in types]
+    with pytest.raises(InvalidInputError) as caught:
+        run(model, arrays, kinds, n_tokens=24)
+    assert said in str(caught.value)
+
+
+def test_what_is_closed_says_so(tiny_path, load, kernels):
+    model = load(tiny_path, kernels[0])
+    context = model.create_context(ContextOptions(16, 4, 1))
+    assert context.size_bytes > 16 * 64 * 4
+    context.close()
+    context.close()
+    with pytest.raises(ContextError, match="the context is closed"):
+        context.run(MicroBatch.pack(sequences(3)))
+    model.close()
+    model.close()
+    with pytest.raises(ContextError, match="the model is closed"):
+        model.create_context(ContextOptions(16, 4, 1))
+
+
+def test_no_context_of_a_size_beyond_all_memory(tiny_path, load, kernels):
+    with pytest.raises(ContextError, match="n_tokens out of range"):
+        load(tiny_path, kernels[0]).create_context(ContextOptions(1 << 30, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"n_ff": 80}, "has to be 1 x 80"),
+        ({"n_head": 3}, "n_embd 64 is no multiple of n_heads 3"),
+        ({"n_head": 8}, "a width of 8 is no multiple of 16"),
+        ({"norm_eps": 0.0}, "norm_eps is not above 0"),
+        ({"n_layer": 0}, "a size of the model is 0"),
+    ],
+)
+def test_tensors_that_do_not_fit_together_are_refused(library, tiny_path, change, said):
+    kernel = library.kernels[0]
+    if kernel.lanes != 16:
+        pytest.skip("needs a kernel of 16 lanes: AVX-512")
+    metadata = replace(read_metadata(tiny_path), **change)
+    words = LlamaBackend().load_vocabulary(metadata, ModelConfig(), "mean")
+    with pytest.raises(ModelLoadError) as caught:
+        NativeModel(library, kernel, metadata, "mean", words)
+    words.close()
+    assert said in str(caught.value)
+    assert "backend='llama'" in str(caught.value)

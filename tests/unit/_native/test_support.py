@@ -1,0 +1,76 @@
+"""What runs natively, what does not, and why."""
+
+from dataclasses import replace
+
+import pytest
+
+from embellama._native.library import Kernel
+from embellama._native.support import choose_kernel, why_not
+from embellama.config import ModelConfig
+from embellama.gguf import read_metadata
+
+WIDE = Kernel(0, "avx512", "bf16", 16)
+WIDE_FLOAT = Kernel(1, "avx512", "f32", 16)
+NARROW = Kernel(2, "avx2", "f32", 8)
+SCALAR = Kernel(3, "scalar", "f32", 1)
+ALL = (WIDE, WIDE_FLOAT, NARROW, SCALAR)
+
+
+@pytest.fixture
+def metadata(tiny_path):
+    return read_metadata(tiny_path)
+
+
+def with_type(metadata, type_name):
+    name = "blk.0.ffn_up.weight"
+    place = replace(metadata.tensors[name], type_name=type_name)
+    return replace(metadata, tensors={**metadata.tensors, name: place})
+
+
+def test_a_bert_runs(metadata):
+    assert why_not(metadata, "mean") is None
+    assert why_not(with_type(metadata, "Q8_0"), "cls") is None
+
+
+def test_biases_of_linear_layers_may_be_missing(metadata):
+    left = {name: one for name, one in metadata.tensors.items() if name != "blk.1.attn_q.bias"}
+    assert why_not(replace(metadata, tensors=left), "mean") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "pooling_type", "said"),
+    [
+        (lambda m: replace(m, architecture="qwen3"), "last", "architecture is 'qwen3'"),
+        (lambda m: m, "rank", "it scores pairs"),
+        (lambda m: replace(m, n_layer=3), "mean", "no tensor 'blk.2.attn_q.weight'"),
+        (lambda m: with_type(m, "Q4_K"), "mean", "'blk.0.ffn_up.weight' is Q4_K"),
+        (lambda m: replace(m, norm_eps=None), "mean", "does not say what its layer norms add"),
+    ],
+)
+def test_why_not(metadata, change, pooling_type, said):
+    assert said in why_not(change(metadata), pooling_type)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "compute_type", "kernels", "chosen"),
+    [
+        ("F32", "auto", ALL, WIDE_FLOAT),
+        ("F16", "auto", ALL, WIDE),
+        ("F16", "auto", (NARROW, SCALAR), NARROW),
+        ("F32", "bf16", ALL, WIDE),
+        ("F16", "f32", ALL, WIDE_FLOAT),
+    ],
+)
+def test_the_kernel_follows_file_and_cpu(metadata, type_name, compute_type, kernels, chosen):
+    config = ModelConfig(compute_type=compute_type)
+    assert choose_kernel(with_type(metadata, type_name), config, kernels) == chosen
+
+
+def test_widths_that_no_kernel_divides(metadata):
+    narrow = replace(metadata, head_size=8)
+    assert choose_kernel(narrow, ModelConfig(), ALL) == NARROW
+    odd = replace(metadata, head_size=6)
+    assert "no kernel with compute_type 'auto' for widths of 64, 96 and 6" in choose_kernel(
+        odd, ModelConfig(), ALL
+    )
+    assert "compute_type 'bf16'" in choose_kernel(narrow, ModelConfig(compute_type="bf16"), ALL)
