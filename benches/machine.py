@@ -7,6 +7,7 @@ from importlib.metadata import version
 import psutil
 
 from embellama._llama.devices import cpu_features
+from embellama.bench.machine import native_kernels
 from embellama.cpu import cpu_name
 
 
@@ -19,5 +20,6 @@ def describe_machine() -> str:
     ]
     return (
         f"{cpu_name()}, {psutil.cpu_count(logical=False)} cores, load {psutil.getloadavg()[0]:.1f}, "
-        f"{' '.join(sets)}; llama-cpp-python {version('llama-cpp-python')}"
+        f"{' '.join(sets)}; llama-cpp-python {version('llama-cpp-python')}; "
+        f"native kernels: {native_kernels()}"
     )

@@ -8,6 +8,8 @@ size. What it computes is what the engine was seen to compute: its micro-batches
 a run that is not timed, and built ahead. So the ratio is what everything around inference costs:
 tokenization, planning, queues, checks, normalisation. The two take turns.
 
+Both run on llama.cpp, whatever the configuration says.
+
 Short rounds and many of them: what else the machine does changes from one second to the next.
 
 Told beside it: the share of wall time that the engine's contexts spend inside llama_encode (taken
@@ -68,7 +70,9 @@ class ClockedEncode:
 
 
 def load(engine: EmbeddingEngine, model: str, name: str, at: Layout) -> Any:
-    config = ModelConfig(n_contexts=at[0], n_threads=at[1], use_gpu=False, tuning="off")
+    config = ModelConfig(
+        n_contexts=at[0], n_threads=at[1], use_gpu=False, tuning="off", backend="llama"
+    )
     info = engine.load_model(model, name=name, config=config)
     engine.warmup_model(name)
     return info

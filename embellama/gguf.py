@@ -116,6 +116,9 @@ class GGUFMetadata:
         size_bytes: Bytes of all parts.
         is_embedder: Whether it is made for vectors, as opposed to generating text.
         norm_eps: What layer norms add to the variance; None where the file does not say.
+        rope_freq_base: Of which rotary positions take the powers.
+        n_rotated: Components of a head that rotary positions rotate.
+        rope_is_scaled: Whether rotary positions are stretched in any way.
         tensors: Where each is, by name.
         token_table: The embeddings of the tokens.
         token_type_table: Those of the token types, which tell the texts of a pair apart.
@@ -158,6 +161,9 @@ class GGUFMetadata:
     size_bytes: int
     is_embedder: bool
     norm_eps: float | None = None
+    rope_freq_base: float = 10_000.0
+    n_rotated: int = 0
+    rope_is_scaled: bool = False
     tensors: Mapping[str, TensorPlace] = field(default_factory=dict)
     token_table: TensorPlace | None = None
     token_type_table: TensorPlace | None = None
@@ -267,6 +273,7 @@ class _Fields:
         check_vocabulary(self._header, vocab_kind, n_vocab)
         tensors = self._places()
         n_head = self._most("attention.head_count")
+        head_size = self._most("attention.key_length") or n_embd // max(n_head, 1)
         n_ff = self._most("feed_forward_length") or 4 * n_embd
         return GGUFMetadata(
             path=self._path,
@@ -278,7 +285,7 @@ class _Fields:
             n_layer=n_layer,
             n_head=n_head,
             n_head_kv=self._most("attention.head_count_kv") or n_head,
-            head_size=self._most("attention.key_length") or n_embd // max(n_head, 1),
+            head_size=head_size,
             n_ff=n_ff * max(self._most("expert_used_count"), 1),
             is_gated=self._is_gated(n_ff),
             has_window=self._most("attention.sliding_window") > 0,
@@ -306,6 +313,9 @@ class _Fields:
             or causal is False
             or self._architecture in EMBEDDING_ARCHITECTURES,
             norm_eps=self._own("attention.layer_norm_epsilon", float),
+            rope_freq_base=self._own("rope.freq_base", float) or 10_000.0,
+            n_rotated=self._most("rope.dimension_count") or head_size,
+            rope_is_scaled=self._rope_is_scaled(),
             tensors=tensors,
             token_table=tensors.get("token_embd.weight"),
             token_type_table=tensors.get("token_types.weight"),
@@ -384,6 +394,17 @@ class _Fields:
         if self._architecture.startswith("t5"):
             return "relative"
         return "absolute" if "position_embd.weight" in self._shapes else "rope"
+
+    def _rope_is_scaled(self) -> bool:
+        # Source: load_hparams in llama-model.cpp; its "linear" does nothing without a factor.
+        kind = self._own("rope.scaling.type", str) or "linear"
+        factors = (self._own(f"rope.{name}", float) for name in ("scaling.factor", "scale_linear"))
+        others = (self._own("rope.scaling.attn_factor", float) or 1.0) != 1.0
+        return (
+            kind not in ("none", "linear")
+            or others
+            or any(f not in (None, 0.0, 1.0) for f in factors)
+        )
 
     def _file_type(self) -> str:
         value = value_of(self._header, "general.file_type", int)

@@ -22,7 +22,7 @@ from embellama.model_info import ModelInfo
 from embellama.pooling import PoolingDecision, decide_pooling
 from embellama.rerank.cross_encoder import cross_encoder_for
 from embellama.tokenization import Tokenizer
-from embellama.tuning import Tuning, stored_tuning
+from embellama.tuning import Tuning, build_for, stored_tuning
 from embellama.types import Backend, BackendInfo, Layouts, PoolingType
 
 
@@ -148,7 +148,7 @@ def find_tuning(
     return stored_tuning(
         folder,
         n_cores=threads_for(config),
-        build=backend.build,
+        build=build_for(backend.build, config),
         content=[digests.digest(path) for path in resolved.paths],
     )
 

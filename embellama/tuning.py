@@ -1,7 +1,7 @@
 """What `embellama tune` found out about a model on this machine, kept in a small file.
 
-A file is found by a key made of the CPU, the build of llama.cpp and the model's content: what was
-measured says nothing about others. Reading is all that happens when a model is loaded.
+A file is found by a key made of the CPU, the builds of the backends and the model's content: what
+was measured says nothing about others. Reading is all that happens when a model is loaded.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from embellama.config import MAX_CONTEXTS, MAX_THREADS
+from embellama._native.library import VERSION, library_path
+from embellama.config import MAX_CONTEXTS, MAX_THREADS, ModelConfig
 from embellama.cpu import describe_cpu
 from embellama.errors import ConfigurationError
 from embellama.files import replacing
@@ -86,12 +88,28 @@ def default_layouts(n_cores: int, max_batch_tokens: int) -> Layouts:
     return Layouts(many, many, Layout(1, min(n_cores, MAX_THREADS), max_batch_tokens))
 
 
+def build_for(build: str, config: ModelConfig) -> str:
+    """Name the builds that a configuration may run on, for `tuning_key`.
+
+    Layouts for llama.cpp are of no use to the native kernels, nor the other way round. Where the
+    settings allow those and they were compiled, they are part of the name.
+
+    Args:
+        build: `Backend.build`.
+        config: The model's settings.
+    """
+    if config.backend == "llama" or library_path() is None:
+        return build
+    kernels = f"native kernels {VERSION} of embellama {version('embellama')}"
+    return f"{build}; {kernels}, compute type {config.compute_type}"
+
+
 def tuning_key(cpu: str, build: str, *content: str) -> str:
     """Return what a tuning is found by, 32 hexadecimal digits.
 
     Args:
         cpu: As `describe_cpu` gives it.
-        build: `Backend.build`.
+        build: As `build_for` gives it.
         content: SHA-256 of each part of the model file, in order.
     """
     return digest_parts(("embellama tuning", cpu, build, *content))
@@ -110,7 +128,7 @@ def stored_tuning(
     Args:
         folder: Where tunings are kept.
         n_cores: Physical cores this process may use.
-        build: `Backend.build`.
+        build: As `build_for` gives it.
         content: SHA-256 of each part of the model file, in order.
     """
     return read_tuning(folder, tuning_key(describe_cpu(n_cores), build, *content))

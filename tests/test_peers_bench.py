@@ -28,6 +28,7 @@ from benches.peers.roster import PeerSpec, choose, python_of
 from benches.peers.session import Outcome
 from benches.peers.turns import Turn, shuffled, take_turns
 from benches.works import make_works
+from embellama._native.library import open_library
 from tests.conftest import model_file
 
 
@@ -240,8 +241,12 @@ def test_a_profile_counts_kernels_alone():
 
 def test_embellama_always_takes_part_and_the_others_as_asked():
     names = [spec.name for spec in choose(["F16"], ["OnnxRuntime int8", "fastembed"])]
-    assert names == ["embellama F16", "onnxruntime int8", "fastembed float32"]
-    assert [spec.name for spec in choose(["F16"], ["embellama"])] == ["embellama F16"]
+    ours = ["embellama F16", "embellama native F16"]
+    assert names == [*ours, "onnxruntime int8", "fastembed float32"]
+    for wanted in ("embellama", "Embellama Native", "embellama native F16"):
+        assert [spec.name for spec in choose(["F16"], [wanted])] == ours
+    families = [spec.family for spec in choose(["F32", "BF16"], [])]
+    assert families[:4] == ["embellama", "embellama", "embellama native", "embellama native"]
     assert len(choose(["F32"], [])) > 10
     with pytest.raises(ValueError, match="no peer 'infinity'; there are: Llama.embed"):
         choose(["F16"], ["infinity"])
@@ -251,6 +256,7 @@ def test_pythons_for_one_family_and_for_all_the_others():
     assert python_of("fastembed", [], "own") == "own"
     assert python_of("fastembed", ["/a/python"], "own") == "/a/python"
     assert python_of("Llama.embed", ["/a/python"], "own") == "own"
+    assert python_of("embellama native", ["/a/python"], "own") == "own"
     assert python_of("fastembed", ["FastEmbed=/b/python", "/a/python"], "own") == "/b/python"
     assert python_of("llama-server", ["llama-server=/c"], "own") == "/c"
 
@@ -423,10 +429,15 @@ def test_the_command_measures_and_names_who_is_absent(tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(written.read_text())
     rows = result["tables"]["short"]["rows"]
-    assert list(rows) == ["embellama F16", "Llama.embed F16"]
+    ours = ["embellama F16", *(["embellama native F16"] if open_library() else [])]
+    assert list(rows) == [*ours, "Llama.embed F16"]
     assert all(row["fidelity"]["worst"] > 0.9999 for row in rows.values())
-    assert result["tables"]["short"]["best"] == "embellama F16"
-    assert len(result["turns"]) == 4
-    assert 0 < sum(result["profiles"]["embellama F16"]["short"].values()) < 2
+    assert result["tables"]["short"]["best"] in ours
+    assert len(result["turns"]) == 2 * len(rows)
+    how = {peer["name"]: peer["how"].partition(";")[0] for peer in result["peers"]}
+    assert how["embellama F16"] == "llama.cpp"
+    for name in ours:
+        assert 0 < sum(result["profiles"][name]["short"].values()) < 2
+        assert how[name].startswith("native (") == ("native" in name)
     assert "absent: llama-server F16" in done.stdout
     assert result["works"]["short"]["n_tokens"] > 30

@@ -81,7 +81,7 @@ def main() -> None:
             say=lambda line: print(line, file=sys.stderr),
         )
         outcome = session.run(plan, specs, reference)
-        ours = [spec.name for spec in specs if spec.family == roster.OURS]
+        ours = [spec.name for spec in specs if spec.family in roster.FAMILIES]
         tables = {
             work: figures.table(outcome.turns, work, len(texts), ours, outcome.fidelity[work])
             for work, texts in works.items()

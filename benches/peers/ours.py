@@ -1,9 +1,9 @@
-"""embellama, with the settings it chooses by itself."""
+"""embellama on either backend, with the settings it chooses by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -12,7 +12,9 @@ from embellama import EmbeddingEngine, EngineConfig, ModelConfig
 
 
 class Embellama(Peer):
-    """One engine with one model in one file type."""
+    """One engine with one model in one file type, on llama.cpp."""
+
+    backend: Literal["llama", "native"] = "llama"
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.versions = versions_of("embellama", "llama-cpp-python")
@@ -21,10 +23,16 @@ class Embellama(Peer):
         info = self._engine.load_model(
             f"{settings['model']}:{settings['variant']}",
             name="m",
-            config=ModelConfig(tuning="off", n_threads=settings["n_threads"], use_gpu=False),
+            config=ModelConfig(
+                tuning="off",
+                n_threads=settings["n_threads"],
+                use_gpu=False,
+                backend=self.backend,
+            ),
         )
         self._n_contexts = info.n_contexts
-        self.how = f"defaults: many short texts {info.layouts.short}, long {info.layouts.long}"
+        layouts = f"many short texts {info.layouts.short}, long {info.layouts.long}"
+        self.how = f"{info.backend}; defaults: {layouts}"
 
     def embed(self, texts: Sequence[str]) -> NDArray[Any]:
         return self._engine.embed_batch("m", texts)
@@ -45,3 +53,9 @@ class Embellama(Peer):
 
     def close(self) -> None:
         self._engine.close()
+
+
+class Native(Embellama):
+    """The same on the native kernels; absent where they do not fit."""
+
+    backend = "native"

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 OURS = "embellama"
+NATIVE = f"{OURS} native"
 REFERENCE = f"{OURS} F32"
-"""Whose vectors the others' are compared with."""
+"""Whose vectors the others' are compared with: llama.cpp's, which the kernels' are held against."""
+
+_HOMES = {OURS: "benches.peers.ours:Embellama", NATIVE: "benches.peers.ours:Native"}
+"""On llama.cpp, and on kernels of its own."""
+
+FAMILIES = tuple(_HOMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class PeerSpec:
         return wanted.strip().casefold() in (self.family.casefold(), self.name.casefold())
 
 
+_INSTALLS = {OURS: "pip install .", NATIVE: "pip install . where there is a C++ compiler"}
 _LLAMA_CPP = "a build of llama.cpp on PATH, or --llama-server PATH"
 _TORCH = "pip install sentence-transformers torch"
 _ONNX = "pip install onnx onnxruntime onnxscript tokenizers, with torch and transformers to export"
@@ -87,13 +94,14 @@ OTHERS = (
 
 
 def choose(types: Sequence[str], only: Sequence[str]) -> list[PeerSpec]:
-    """List embellama in each file type, and the others: those asked for, or all.
+    """List embellama in each file type on both backends, and the others: those asked for, or all.
 
     Raises:
         ValueError: Nobody is called so.
     """
     ours = [
-        PeerSpec(OURS, file_type, "benches.peers.ours:Embellama", "pip install embellama", "gguf")
+        PeerSpec(family, file_type, home, _INSTALLS[family], "gguf")
+        for family, home in _HOMES.items()
         for file_type in types
     ]
     unknown = [
@@ -106,7 +114,7 @@ def choose(types: Sequence[str], only: Sequence[str]) -> list[PeerSpec]:
     return [*ours, *others]
 
 
-WITH_EMBELLAMA = (OURS, "Llama.embed", "llama-server")
+WITH_EMBELLAMA = (OURS, NATIVE, "Llama.embed", "llama-server")
 """Families whose modules need nothing that embellama's environment lacks."""
 
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from benches.peers.figures import Fidelity, compare
 from benches.peers.process import PeerError, PeerProcess
-from benches.peers.roster import OURS, REFERENCE, PeerSpec
+from benches.peers.roster import NATIVE, OURS, REFERENCE, PeerSpec
 from benches.peers.settings import Plan, Settings
 from benches.peers.turns import Turn, take_turns
 from embellama.errors import EmbellamaError
 
-PROFILED = ("onnxruntime", OURS)
+PROFILED = ("onnxruntime", OURS, NATIVE)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from embellama.errors import ConfigurationError
 
 ComputeType = Literal["bf16", "f32"]
 
-VERSION = 1
+VERSION = 2
 """Of the calls declared here. Source: ``EM_VERSION`` in native/src/embellama_native.h."""
 
 _FILE_NAME = {"win32": "embellama_native.dll", "darwin": "libembellama_native.dylib"}.get(
@@ -35,17 +35,22 @@ class TensorPointer(ctypes.Structure):
 
 
 class Shape(ctypes.Structure):
-    """``em_shape``: the widths of a model."""
+    """``em_shape``: the widths of a model, and how its layers are made."""
 
     _fields_ = (
         ("n_layers", ctypes.c_int64),
         ("n_embd", ctypes.c_int64),
         ("n_ff", ctypes.c_int64),
         ("n_heads", ctypes.c_int64),
-        ("n_positions", ctypes.c_int64),
         ("n_token_types", ctypes.c_int64),
         ("n_vocab", ctypes.c_int64),
+        ("n_positions", ctypes.c_int64),
+        ("n_rotated", ctypes.c_int64),
+        ("position_encoding", ctypes.c_int32),
+        ("activation", ctypes.c_int32),
         ("norm_eps", ctypes.c_float),
+        ("rotary_base", ctypes.c_float),
+        ("alibi_bias", ctypes.c_float),
     )
 
 

@@ -7,12 +7,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from embellama._native.architectures import (
+    ACTIVATION_CODES,
+    ALIBI_BIAS,
+    ARCHITECTURES,
+    POSITION_CODES,
+    activation_of,
+)
 from embellama._native.context import NativeContext
 from embellama._native.library import Kernel, Library, Message, Shape
 from embellama._native.weights import MappedWeights
 from embellama.errors import ContextError, ModelLoadError
 from embellama.gguf import GGUFMetadata
 from embellama.types import BackendInfo, BackendModel, ContextOptions, PoolingType, Vocabulary
+
+_ANY_LENGTH = 1 << 24
+"""Where no table of positions ends a sequence, but the context's size.
+
+Source: ``MOST`` in native/src/build_model.cpp.
+"""
 
 
 class NativeModel:
@@ -100,16 +113,24 @@ class NativeModel:
 
 
 def _shape_of(metadata: GGUFMetadata) -> Shape:
-    def rows(name: str) -> int:
-        return metadata.tensors[name].shape[0]
+    def rows(name: str, otherwise: int) -> int:
+        place = metadata.tensors.get(name)
+        return otherwise if place is None else place.shape[0]
 
+    positions = ARCHITECTURES[metadata.architecture].positions
+    has_table = positions == "absolute"
     return Shape(
         n_layers=metadata.n_layer,
         n_embd=metadata.n_embd,
         n_ff=metadata.n_ff,
         n_heads=metadata.n_head,
-        n_positions=rows("position_embd.weight"),
-        n_token_types=rows("token_types.weight"),
-        n_vocab=rows("token_embd.weight"),
+        n_token_types=rows("token_types.weight", 1),
+        n_vocab=rows("token_embd.weight", 0),
+        n_positions=rows("position_embd.weight", 0) if has_table else _ANY_LENGTH,
+        n_rotated=metadata.n_rotated,
+        position_encoding=POSITION_CODES[positions],
+        activation=ACTIVATION_CODES[activation_of(metadata)],
         norm_eps=metadata.norm_eps,
+        rotary_base=metadata.rope_freq_base,
+        alibi_bias=ALIBI_BIAS,
     )

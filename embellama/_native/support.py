@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from embellama._native.architectures import ARCHITECTURES, slots_of
 from embellama._native.library import Kernel
-from embellama._native.weights import TYPE_CODES, tensor_names
+from embellama._native.weights import TYPE_CODES
 from embellama.config import ModelConfig
 from embellama.gguf import GGUFMetadata
 from embellama.types import PoolingType
-
-ARCHITECTURES = frozenset({"bert"})
 
 
 def why_not(metadata: GGUFMetadata, pooling_type: PoolingType) -> str | None:
@@ -20,15 +19,16 @@ def why_not(metadata: GGUFMetadata, pooling_type: PoolingType) -> str | None:
         return "it scores pairs"
     if metadata.norm_eps is None:
         return "its file does not say what its layer norms add to the variance"
-    for name, may_lack in tensor_names(metadata.n_layer):
-        place = metadata.tensors.get(name)
-        if place is None:
-            if may_lack:
+    if ARCHITECTURES[metadata.architecture].positions == "rotary" and metadata.rope_is_scaled:
+        return "it stretches its rotary positions"
+    for slot in slots_of(metadata):
+        if slot.place is None:
+            if slot.may_lack:
                 continue
-            return f"it has no tensor {name!r}"
-        if place.type_name not in TYPE_CODES:
+            return f"it has no tensor {slot.name!r}"
+        if slot.place.type_name not in TYPE_CODES:
             known = ", ".join(TYPE_CODES)
-            return f"its tensor {name!r} is {place.type_name}; the kernels read {known}"
+            return f"its tensor {slot.name!r} is {slot.place.type_name}; the kernels read {known}"
     return None
 
 

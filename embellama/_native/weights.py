@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama._native.architectures import slots_of
 from embellama._native.library import TensorPointer
 from embellama.errors import ModelLoadError
 from embellama.gguf import GGUFMetadata, TensorPlace
 
 TYPE_CODES = {"F32": 0, "F16": 1, "Q8_0": 8, "BF16": 30}
 """Types that the kernels read. Source: ``enum ggml_type`` in ggml.h."""
-
-_OF_THE_MODEL = (
-    "token_embd.weight",
-    "position_embd.weight",
-    "token_types.weight",
-    "token_embd_norm.weight",
-    "token_embd_norm.bias",
-)
-_OF_A_LAYER = (
-    "attn_q",
-    "attn_k",
-    "attn_v",
-    "attn_output",
-    "attn_output_norm",
-    "ffn_up",
-    "ffn_down",
-    "layer_output_norm",
-)
-"""Each has a weight and a bias. Source: ``LLM_TENSOR_NAMES`` in llama-arch.cpp."""
-
-_MAY_LACK = frozenset({"attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"}) | {
-    "ffn_up.bias",
-    "ffn_down.bias",
-}
-
-
-def tensor_names(n_layer: int) -> Iterator[tuple[str, bool]]:
-    """Yield the tensors of a BERT in the kernels' order, and whether a model may lack each."""
-    for name in _OF_THE_MODEL:
-        yield name, False
-    for layer in range(n_layer):
-        for part in _OF_A_LAYER:
-            for kind in ("weight", "bias"):
-                yield f"blk.{layer}.{part}.{kind}", f"{part}.{kind}" in _MAY_LACK
 
 
 class MappedWeights:
@@ -62,9 +28,7 @@ class MappedWeights:
         self._files: dict[Path, NDArray[np.uint8]] = {
             path: _mapped(path) for path in metadata.paths
         }
-        pointers = [
-            self._pointer(metadata.tensors.get(name)) for name, _ in tensor_names(metadata.n_layer)
-        ]
+        pointers = [self._pointer(slot.place) for slot in slots_of(metadata)]
         self.n_tensors = len(pointers)
         self.tensors: Any = (TensorPointer * self.n_tensors)(*pointers)
 

@@ -35,7 +35,7 @@ from embellama.bench.recommend import checked_tolerance, recommend
 from embellama.bench.texts import long_texts, short_texts
 from embellama.config import EngineConfig, ModelConfig
 from embellama.engine import EmbeddingEngine
-from embellama.errors import ConfigurationError, ModelError
+from embellama.errors import ConfigurationError, ModelError, ModelLoadError
 from embellama.logs import log
 from embellama.memory_estimate import estimate_memory
 
@@ -71,6 +71,16 @@ class BenchPlan:
     effort: Effort = FULL
     config: ModelConfig
     engine: EngineConfig
+
+
+def backends_of(types: Sequence[TypeFindings]) -> str:
+    """Say what computed: once where it was the same for all types, or else with each."""
+    by_backend: dict[str, list[str]] = {}
+    for one in types:
+        by_backend.setdefault(one.backend, []).append(one.file_type)
+    if len(by_backend) == 1:
+        return next(iter(by_backend))
+    return "; ".join(f"{backend}: {', '.join(names)}" for backend, names in by_backend.items())
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -117,7 +127,7 @@ def compare_types(plan: BenchPlan, *, report: Report = silent) -> BenchFindings:
         model=plan.name or str(plan.model),
         reference_type=reference_type,
         created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        machine=describe_machine(),
+        machine={**describe_machine(), "backend": backends_of(types)},
         n_texts=len(plan.data.texts),
         texts_from=plan.data.texts_from + (f" ({n_cut} cut at the model's limit)" if n_cut else ""),
         tolerance=tolerance,
@@ -183,6 +193,7 @@ class _Run:
             TypeFindings(
                 file_type=one,
                 reference=self._candidates[one].reference,
+                backend=self._engine.get_model_info(one).backend,
                 tensor_types=self._candidates[one].tensor_types,
                 file_bytes=self._candidates[one].file_bytes,
                 rss_bytes=footprints[one].rss_bytes,
@@ -198,7 +209,12 @@ class _Run:
 
     def _load(self, file_type: str) -> None:
         model = self._candidates[file_type].model
-        self._engine.load_model(model, name=file_type, config=self._config)
+        try:
+            self._engine.load_model(model, name=file_type, config=self._config)
+        except ConfigurationError as exc:
+            if self._config.backend != "native":
+                raise
+            raise ModelLoadError(str(exc)) from exc  # others may be of a type that the kernels read
 
     def _qualities(self) -> dict[str, Quality]:
         types = list(self._contest.running)

@@ -67,6 +67,7 @@ class TypeFindings:
     Attributes:
         file_type: Its name, e.g. ``"Q8_0"``.
         reference: What loads it, e.g. ``"minilm:Q8_0"``.
+        backend: What computed it: ``"llama.cpp"``, or ``"native"`` with its kernels.
         tensor_types: How many tensors really have which type.
         file_bytes: Size of the file.
         rss_bytes: What a process of its own grew by, from before the load until after the texts.
@@ -80,6 +81,7 @@ class TypeFindings:
 
     file_type: str
     reference: str
+    backend: str
     tensor_types: Mapping[str, int]
     file_bytes: int
     rss_bytes: int

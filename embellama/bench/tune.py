@@ -29,6 +29,7 @@ from embellama.tuning import (
     FOLDER,
     WORKS,
     Tuning,
+    build_for,
     default_layouts,
     tuning_key,
     write_tuning,
@@ -119,15 +120,18 @@ def tune_model(
         try:
             found = _search(variants, metadata, config, options, takeable, n_cores, on_step)
             tuning = _tuning_of(found, variants)
+            ran_on = variants.model(found.variant).info.backend
         finally:
             variants.close()
-    path = _keep(resolved, tuning, place, (describe_cpu(n_cores), backend.build), on_step)
+    build = build_for(backend.build, config)
+    path = _keep(resolved, tuning, place, (describe_cpu(n_cores), build), on_step)
     log.info("embellama.model.tuned", model=resolved.name, spent_s=found.spent_s)
     return TuneFindings(
         model=resolved.name,
         file_type=metadata.file_type,
         cpu=describe_cpu(n_cores),
-        build=backend.build,
+        build=build,
+        backend=ran_on,
         found=found,
         tuning=tuning,
         path=path,
@@ -197,7 +201,14 @@ def _search(
     defaults = default_layouts(n_cores, config.max_batch_tokens)
     fits = _memory_check(metadata, config, texts)
     layouts = {
-        work: candidate_layouts(work, getattr(defaults, work), texts, n_cores=n_cores, fits=fits)
+        work: candidate_layouts(
+            work,
+            getattr(defaults, work),
+            texts,
+            n_cores=n_cores,
+            fits=fits,
+            one_thread=variants.is_native,
+        )
         for work in WORKS
     }
     room = int(MEMORY_SHARE * psutil.virtual_memory().available)

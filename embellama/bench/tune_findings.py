@@ -18,7 +18,8 @@ class TuneFindings:
         model: The model's name.
         file_type: Its own type.
         cpu: The machine it holds for.
-        build: The build of llama.cpp it holds for.
+        build: The builds of the backends it holds for.
+        backend: What computed: ``"llama.cpp"``, or ``"native"`` with its kernels.
         found: All that was measured.
         tuning: What is kept.
         path: Where.
@@ -29,6 +30,7 @@ class TuneFindings:
     file_type: str
     cpu: str
     build: str
+    backend: str
     found: Found
     tuning: Tuning
     path: Path
@@ -41,6 +43,7 @@ class TuneFindings:
             "file_type": self.file_type,
             "cpu": self.cpu,
             "build": self.build,
+            "backend": self.backend,
             "works": {work: _work_values(self.found.works[work]) for work in WORKS},
             "variants": [_variant_values(one) for one in self.found.variants],
             "tuning": asdict(self.tuning),

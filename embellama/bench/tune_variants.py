@@ -16,7 +16,12 @@ import psutil
 
 from embellama.bench.tune_speed import Variant
 from embellama.config import ModelConfig
-from embellama.errors import ConversionError, EmbeddingGenerationError, ModelError
+from embellama.errors import (
+    ConfigurationError,
+    ConversionError,
+    EmbeddingGenerationError,
+    ModelError,
+)
 from embellama.gguf import GGUFMetadata, read_metadata
 from embellama.hub.quantize import quantize_file
 from embellama.tokenization import Tokenizer
@@ -76,9 +81,18 @@ class Variants:
         self._folder = folder
         self._models: dict[Variant, BackendModel] = {}
 
+    @property
+    def is_native(self) -> bool:
+        """Whether the native kernels compute the model as it is."""
+        return self.model(self.own).info.backend.startswith("native")
+
     def others(self) -> list[Variant]:
-        """List what may be tried beside the model's own."""
-        ways = [replace(self.own, flash_attn=way) for way in (True, False)]
+        """List what may be tried beside the model's own.
+
+        Native kernels have one kind of attention, so that there is no other to try.
+        """
+        fused = () if self.is_native else (True, False)
+        ways = [replace(self.own, flash_attn=way) for way in fused]
         kinds = [replace(self.own, file_type=kind) for kind in TYPES]
         return [
             *(way for way in ways if way.flash_attn is not self.own.flash_attn),
@@ -121,7 +135,7 @@ class Variants:
         for variant in wanted:
             try:
                 self.model(variant)
-            except (ModelError, EmbeddingGenerationError) as exc:
+            except (ModelError, EmbeddingGenerationError, ConfigurationError) as exc:
                 missing[variant] = str(exc)
             else:
                 there.append(variant)

@@ -43,8 +43,10 @@ def _head(findings: BenchFindings) -> Text:
         for name in ("CPU", "cores", "llama-cpp-python")
         if name in machine
     )
+    computed = f"computed by {machine['backend']}\n" if "backend" in machine else ""
     return _plain(
-        f"{findings.model} on {where}\n{findings.n_texts:,} texts: {findings.texts_from}\n"
+        f"{findings.model} on {where}\n{computed}"
+        f"{findings.n_texts:,} texts: {findings.texts_from}\n"
     )
 
 

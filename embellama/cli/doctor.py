@@ -20,7 +20,7 @@ def doctor_command(
         str | None, typer.Argument(metavar="MODEL", help="A model to examine too, e.g. minilm.")
     ] = None,
 ) -> None:
-    """Examine this machine, llama.cpp, and a model.
+    """Examine this machine, its backends, and a model.
 
     Each line says ok, note (it works and could be better) or FAIL. The exit status is 1 if
     anything failed.

@@ -35,7 +35,7 @@ def info_command(
 
     Nothing is fetched: of a model that is not stored, the catalogue's row is shown. With --load
     it is fetched and loaded, and what was decided about it is shown: its fingerprint, limit,
-    pooling, prompts, device, memory.
+    pooling, prompts, backend, device, memory.
     """
     settings = settings_of(ctx)
     if load:
@@ -45,7 +45,11 @@ def info_command(
         return
     metadata, entry = _read(settings, model)
     values = _metadata_values(metadata) | ({"catalogue": _plain(entry)} if entry else {})
-    fields = [*(_of_file(metadata) if metadata else ()), *(_of_entry(entry) if entry else ())]
+    fields = _of_file(metadata) if metadata else []
+    if metadata is not None:
+        values["backend"] = _expected_backend(settings, model, metadata, entry)
+        fields.append(("backend", values["backend"]))
+    fields.extend(_of_entry(entry) if entry else ())
     if metadata is None:
         fields.insert(0, ("stored", f"no; `embellama pull {model}` fetches it"))
     _show(values, fields, as_json=as_json)
@@ -128,6 +132,23 @@ def _special_tokens(metadata: GGUFMetadata) -> Iterator[str]:
             yield f"{name} {token_id}" + {True: " (added)", False: " (not added)", None: ""}[added]
 
 
+def _expected_backend(
+    settings: Settings, model: str, metadata: GGUFMetadata, entry: CatalogEntry | None
+) -> str:
+    """Say which backend a load with the same settings would choose."""
+    from embellama.cli.backend_choice import expected_backend  # noqa: PLC0415
+    from embellama.pooling import decide_pooling  # noqa: PLC0415
+
+    config = settings.model_config(model)
+    pooling = decide_pooling(
+        explicit=config.pooling_type,
+        file=metadata.pooling_type,
+        catalogue=entry.pooling_type if entry else None,
+        architecture=metadata.architecture,
+    )
+    return expected_backend(metadata, config, pooling.pooling_type)
+
+
 def _of_entry(entry: CatalogEntry) -> Fields:
     dims = ", ".join(map(str, entry.matryoshka_dims))
     return [
@@ -181,6 +202,7 @@ def _of_loaded(info: ModelInfo) -> Fields:
         ("vocabulary", f"{info.vocab_kind}, {info.n_vocab} tokens"),
         ("special tokens", f"{info.n_special_tokens} around each text"),
         ("licence", info.license),
+        ("backend", info.backend),
         ("device", where_it_runs(info)),
         ("threads", f"{info.n_threads}, {info.n_contexts} context{'s' * (info.n_contexts != 1)}"),
         (

@@ -1,4 +1,4 @@
-"""Checks of this machine: the build of llama.cpp, the CPU, the GPU, threads, and the cache."""
+"""Checks of this machine: llama.cpp, the native kernels, CPU, GPU, threads, and the cache."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from embellama._llama.devices import (
 from embellama._parallel import available_cores
 from embellama.cli.findings import Finding, failure, note, ok
 from embellama.cli.gpu import MachineGPU, machine_gpus
+from embellama.cli.native_check import check_kernels
 from embellama.cli.settings import Settings
 from embellama.cli.tables import in_units
 from embellama.cpu import ESSENTIAL, cpu_name, machine_features
@@ -38,6 +39,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     """Check what every model will run on."""
     yield ok(f"llama-cpp-python {binding_version()}, Python {platform.python_version()}")
     yield from check_cpu(cpu_features(), machine_features())
+    yield check_kernels()
     yield from check_devices(list_devices(), machine_gpus(), backend_names())
     yield from check_threads(settings.model_config("").n_threads, available_cores(physical=True))
     yield from _check_cache(settings)

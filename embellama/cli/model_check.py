@@ -10,6 +10,7 @@ import numpy as np
 from embellama._llama.devices import cpu_features, gpu_names
 from embellama.cli.findings import Finding, failure, note, ok
 from embellama.cli.info import where_it_runs
+from embellama.cli.native_check import check_backend, check_native_type, is_native
 from embellama.cli.settings import Settings, loaded, resolve
 from embellama.cli.tables import in_units, tensor_summary
 from embellama.embedding import BATCH_TOLERANCE, BATCH_TOLERANCE_QUANTIZED
@@ -49,7 +50,10 @@ def check_model(settings: Settings, model: str) -> Iterator[Finding]:
         yield from check_file(metadata, resolved)
         with loaded(settings, model) as (engine, info):
             yield from _check_loaded(engine, info, metadata)
-            yield from check_speed(resolved, info, cpu_features())
+            if is_native(info):
+                yield check_native_type(info)
+            else:
+                yield from check_speed(resolved, info, cpu_features())
     except EmbellamaError as exc:
         yield failure(str(exc))
 
@@ -80,6 +84,7 @@ def _check_loaded(
     engine: EmbeddingEngine, info: ModelInfo, metadata: GGUFMetadata
 ) -> Iterator[Finding]:
     yield ok(f"loads in {info.load_s['total'] * 1e3:.0f} ms on {where_it_runs(info)}")
+    yield check_backend(info, metadata)
     yield from check_offload(info, gpu_names())
     ids = engine.tokenize(info.name, TEXTS[0]).tolist()
     yield from check_special_tokens(ids, metadata, last_pooling=info.pooling_type == "last")

@@ -54,7 +54,7 @@ def tune_command(
     passages and for a single text. Other file types and kinds of attention are measured too, and
     told: they change the vectors, so they stay your choice. Leave the machine alone meanwhile.
     """
-    from embellama._llama.model import LlamaBackend  # noqa: PLC0415
+    from embellama.backends import ChosenBackend  # noqa: PLC0415
     from embellama.bench.tune import Place, TuneOptions, tune_model  # noqa: PLC0415
 
     settings = settings_of(ctx)
@@ -65,7 +65,7 @@ def tune_command(
         resolve(settings, model),
         settings.model_config(model),
         options,
-        backend=LlamaBackend(),
+        backend=ChosenBackend(),
         place=Place(engine.cache_path, engine.offline),
         on_step=say_step,
     )
@@ -77,7 +77,13 @@ def tune_command(
 
 def _show(findings: TuneFindings) -> None:
     works = findings.found.works
-    show_fields([("model", f"{findings.model}:{findings.file_type}"), ("CPU", findings.cpu)])
+    show_fields(
+        [
+            ("model", f"{findings.model}:{findings.file_type}"),
+            ("CPU", findings.cpu),
+            ("backend", findings.backend),
+        ]
+    )
     typer.echo()
     show_table(
         ("WORK", "DEFAULT", "TEXTS/S", "BEST", "TEXTS/S", "GAIN"),
@@ -161,7 +167,7 @@ def _kept(findings: TuneFindings) -> Iterator[str]:
         yield f"{findings.model} is loaded with {way} from now on: its vectors change"
     gained = [work for work, one in findings.found.works.items() if one.measured.gain != 1.0]
     what = ", ".join(gained) if gained else "the defaults, which nothing beat"
-    yield f"kept for this CPU, llama.cpp and model: {what}"
+    yield f"kept for this CPU, {findings.backend} and model: {what}"
     yield f'in {findings.path} (remove it, or load with tuning="off", to have the defaults)'
 
 

@@ -99,13 +99,29 @@ EMBELLAMA_INLINE float unnormalized_softmax(const float* scores, size_t n_tokens
     return Isa::sum(sum);
 }
 
+// ALiBi: a score falls by a slope of its head for every token from query to key, on either side.
+// Source: https://arxiv.org/abs/2108.12409; to both sides as JinaBERT has it.
+struct Alibi {
+    const float* distances = nullptr;  // −|i| at [i], i of either sign; null: there is none
+    const float* slopes = nullptr;     // of each head
+};
+
+// Adds slope × −|column − row| to a row of scores, for as many columns as that is padded to.
+template <class Isa>
+EMBELLAMA_INLINE void add_distances(const float* from_row, size_t n_padded, float slope,
+                                    float* scores) {
+    const auto factor = Isa::set(slope);
+    for (size_t at = 0; at < n_padded; at += Isa::LANES)
+        Isa::store(scores + at, Isa::fma(Isa::load(from_row + at), factor, Isa::load(scores + at)));
+}
+
 // Attention of one sequence.
 //
 // `qkv`: rows of queries, keys and values side by side, 3 × n_embd elements each.
 // `out`: rows of n_embd elements.
 template <class Isa>
 void attend(const typename Isa::Element* qkv, size_t n_tokens, size_t n_embd, size_t n_heads,
-            const AttentionScratch<Isa>& scratch, typename Isa::Element* out) {
+            const Alibi& alibi, const AttentionScratch<Isa>& scratch, typename Isa::Element* out) {
     using Element = typename Isa::Element;
     using Vec = typename Isa::Vec;
     const size_t head_size = n_embd / n_heads, stride = 3 * n_embd;
@@ -126,10 +142,14 @@ void attend(const typename Isa::Element* qkv, size_t n_tokens, size_t n_embd, si
                          });
             auto* weights = reinterpret_cast<Element*>(scratch.weights);
             float factors[Isa::ROWS];
-            for (size_t row = 0; row < n_rows; row++)
-                factors[row] = 1.0f / unnormalized_softmax<Isa>(scratch.scores + row * n_padded,
-                                                                n_tokens, scale,
+            for (size_t row = 0; row < n_rows; row++) {
+                float* scores = scratch.scores + row * n_padded;
+                if (alibi.distances != nullptr)  // not scaled as the scores are
+                    add_distances<Isa>(alibi.distances - (first + row), n_padded,
+                                       alibi.slopes[head] / scale, scores);
+                factors[row] = 1.0f / unnormalized_softmax<Isa>(scores, n_tokens, scale,
                                                                 weights + row * n_padded);
+            }
             Element* rows = out + first * n_embd + head * head_size;
             product<Isa>(n_rows, scratch.weights, n_padded / Isa::PER_UNIT, scratch.values,
                          head_size, n_padded / Isa::PER_UNIT,

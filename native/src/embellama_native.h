@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised by one with every change to what follows. */
-#define EM_VERSION 1
+#define EM_VERSION 2
 
 enum em_status { EM_OK = 0, EM_INVALID = 1, EM_NO_MEMORY = 2 };
 
@@ -32,20 +32,35 @@ typedef struct {
     int64_t n_columns; /* contiguous */
 } em_tensor;
 
+/* How a token knows its place: by a row of EM_POSITIONS, by queries and keys rotated in pairs of
+ * components n_rotated / 2 apart, or by scores that fall with the distance. */
+enum em_position_encoding { EM_ABSOLUTE = 0, EM_ROTARY = 1, EM_ALIBI = 2 };
+
+/* Between EM_UP and EM_DOWN: gelu(up), silu(gate) * up, or gelu(gate) * up; gelu with erf. */
+enum em_activation { EM_GELU = 0, EM_SWIGLU = 1, EM_GEGLU = 2 };
+
 typedef struct {
-    int64_t n_layers, n_embd, n_ff, n_heads, n_positions, n_token_types, n_vocab;
+    int64_t n_layers, n_embd, n_ff, n_heads, n_token_types, n_vocab;
+    int64_t n_positions; /* the most tokens of a sequence; rows of EM_POSITIONS */
+    int64_t n_rotated;   /* of a head's components, the first; EM_ROTARY alone, even */
+    int32_t position_encoding, activation;
     float norm_eps;
+    float rotary_base; /* EM_ROTARY alone */
+    float alibi_bias;  /* the steepest slope is 2^(-alibi_bias / heads); EM_ALIBI alone */
 } em_shape;
 
 /* Tensors come in this order: those of the model, then those of each layer. Every weight is
- * followed by its bias. A norm's two are one row each. */
+ * followed by its bias. A norm's two are one row each. Which there have to be follows from the
+ * shape; the norms of queries, of keys, and the second one after attention, are there in all
+ * layers or in none. */
 enum {
     EM_TOKENS, EM_POSITIONS, EM_TOKEN_TYPES, EM_NORM, EM_NORM_BIAS, EM_N_MODEL_TENSORS
 };
 enum {
     EM_Q, EM_Q_BIAS, EM_K, EM_K_BIAS, EM_V, EM_V_BIAS, EM_OUT, EM_OUT_BIAS, EM_ATTENTION_NORM,
     EM_ATTENTION_NORM_BIAS, EM_UP, EM_UP_BIAS, EM_DOWN, EM_DOWN_BIAS, EM_OUTPUT_NORM,
-    EM_OUTPUT_NORM_BIAS, EM_N_LAYER_TENSORS
+    EM_OUTPUT_NORM_BIAS, EM_GATE, EM_GATE_BIAS, EM_Q_NORM, EM_Q_NORM_BIAS, EM_K_NORM,
+    EM_K_NORM_BIAS, EM_ATTENTION_NORM_2, EM_ATTENTION_NORM_2_BIAS, EM_N_LAYER_TENSORS
 };
 
 typedef struct em_model em_model;

@@ -45,22 +45,27 @@ EMBELLAMA_INLINE void normalize_rows(Workspace& work, const Shape& shape, size_t
                            shape.norm_eps, operands + token * shape.n_embd);
 }
 
-// Sum of the embeddings of token, position and type, normalised.
+// row += added
+template <class Isa>
+EMBELLAMA_INLINE void add_to_row(float* row, const float* added, size_t n) {
+    for (size_t at = 0; at < n; at += Isa::LANES)
+        Isa::store(row + at, Isa::add(Isa::load(row + at), Isa::load(added + at)));
+}
+
+// Sum of the embeddings of token, type and, where there is one, position, normalised.
 template <class Isa>
 void embed_tokens(const Model& model, const Batch& batch, Workspace& work) {
     const size_t n_embd = model.shape.n_embd;
+    const bool has_positions = model.shape.positions == Positions::Absolute;
     for (size_t sequence = 0; sequence < batch.n_sequences; sequence++) {
         const size_t start = batch.offsets[sequence], end = batch.offsets[sequence + 1];
         for (size_t token = start; token < end; token++) {
             float* row = work.rows.get() + token * n_embd;
             read_row(model.tokens, batch.ids[token], row);
             const size_t type = batch.types != nullptr ? batch.types[token] : 0;
-            const float* position = model.positions.get() + (token - start) * n_embd;
-            const float* kind = model.token_types.get() + type * n_embd;
-            for (size_t at = 0; at < n_embd; at += Isa::LANES) {
-                const auto sum = Isa::add(Isa::load(position + at), Isa::load(kind + at));
-                Isa::store(row + at, Isa::add(Isa::load(row + at), sum));
-            }
+            add_to_row<Isa>(row, model.token_types.get() + type * n_embd, n_embd);
+            if (has_positions)
+                add_to_row<Isa>(row, model.positions.get() + (token - start) * n_embd, n_embd);
         }
     }
     normalize_rows<Isa>(work, model.shape, batch.n_tokens(), model.embedding_norm);
@@ -79,35 +84,167 @@ void add_product(const Linear& linear, const uint32_t* operands, size_t n_tokens
                  });
 }
 
+// Queries, keys and values side by side, as operands; queries and keys as floats where more has to
+// be done to them first.
 template <class Isa>
-void run_layer(const Layer& layer, const Shape& shape, const Batch& batch, Workspace& work) {
-    using Element = typename Isa::Element;
+void make_queries(const Layer& layer, const Shape& shape, size_t n_tokens, Workspace& work) {
     using Vec = typename Isa::Vec;
-    const size_t n_tokens = batch.n_tokens();
-    const size_t n_units = shape.n_embd / Isa::PER_UNIT;
-    auto* qkv = work.elements<Element>(work.qkv);
-    product<Isa>(n_tokens, work.operands.get(), n_units, layer.qkv.panels.get(), layer.qkv.n_out,
-                 n_units, [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
-                     const Vec value = Isa::add(sums, Isa::load(layer.qkv.bias.get() + column));
-                     Isa::store_elements(qkv + row * layer.qkv.n_out + column, value);
+    const size_t n_out = layer.qkv.n_out, n_units = shape.n_embd / Isa::PER_UNIT;
+    const size_t n_unfinished = shape.finishes_queries() ? 2 * shape.n_embd : 0;
+    auto* qkv = work.elements<typename Isa::Element>(work.qkv);
+    float* unfinished = work.unfinished.get();
+    const float* bias = layer.qkv.bias.get();
+    product<Isa>(n_tokens, work.operands.get(), n_units, layer.qkv.panels.get(), n_out, n_units,
+                 [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
+                     const Vec value = Isa::add(sums, Isa::load(bias + column));
+                     if (column < n_unfinished)
+                         Isa::store(unfinished + row * n_unfinished + column, value);
+                     else
+                         Isa::store_elements(qkv + row * n_out + column, value);
                  });
+}
+
+// Rotates the first components of every head in place: pairs that are half of those apart.
+// `rotation`: n_rotated / 2 cosines, then as many sines.
+template <class Isa>
+EMBELLAMA_INLINE void rotate_row(float* row, const Shape& shape, const float* rotation) {
+    const size_t half = shape.n_rotated / 2, n_whole = half / Isa::LANES * Isa::LANES;
+    for (float* head = row; head < row + shape.n_embd; head += shape.head_size()) {
+        for (size_t at = 0; at < n_whole; at += Isa::LANES) {
+            const auto cosine = Isa::load(rotation + at), sine = Isa::load(rotation + half + at);
+            const auto first = Isa::load(head + at), second = Isa::load(head + half + at);
+            Isa::store(head + at, Isa::sub(Isa::mul(first, cosine), Isa::mul(second, sine)));
+            Isa::store(head + half + at, Isa::fma(first, sine, Isa::mul(second, cosine)));
+        }
+        for (size_t at = n_whole; at < half; at++) {
+            const float cosine = rotation[at], sine = rotation[half + at];
+            const float first = head[at], second = head[half + at];
+            head[at] = first * cosine - second * sine;
+            head[half + at] = first * sine + second * cosine;
+        }
+    }
+}
+
+// Normalises and rotates queries and keys, as far as the model does, and makes them operands.
+template <class Isa>
+void finish_queries(const Layer& layer, const Shape& shape, const Batch& batch, Workspace& work) {
+    const size_t n_embd = shape.n_embd;
+    auto* qkv = work.elements<typename Isa::Element>(work.qkv);
+    for (size_t sequence = 0; sequence < batch.n_sequences; sequence++) {
+        const size_t start = batch.offsets[sequence], end = batch.offsets[sequence + 1];
+        for (size_t token = start; token < end; token++) {
+            for (size_t part = 0; part < 2; part++) {
+                float* row = work.unfinished.get() + (2 * token + part) * n_embd;
+                auto* operand = qkv + (3 * token + part) * n_embd;
+                if (shape.has_query_norms)
+                    normalize_row<Isa>(row, n_embd, part == 0 ? layer.query_norm : layer.key_norm,
+                                       shape.norm_eps, operand);
+                if (shape.n_rotated > 0)
+                    rotate_row<Isa>(row, shape,
+                                    work.rotations.get() + (token - start) * shape.n_rotated);
+                for (size_t at = 0; at < n_embd; at += Isa::LANES)
+                    Isa::store_elements(operand + at, Isa::load(row + at));
+            }
+        }
+    }
+}
+
+// Each sequence's own attention.
+template <class Isa>
+void attend_sequences(const Model& model, const Batch& batch, Workspace& work) {
+    using Element = typename Isa::Element;
+    const size_t n_embd = model.shape.n_embd;
+    const auto* qkv = work.elements<Element>(work.qkv);
     auto* attended = work.elements<Element>(work.attended);
     const AttentionScratch<Isa> scratch{work.keys.get(), work.values.get(), work.scores.get(),
                                         work.weights.get()};
+    Alibi alibi;
+    if (model.shape.positions == Positions::Alibi)
+        alibi = Alibi{work.distances.get() + work.n_tokens, model.slopes.get()};
     for (size_t sequence = 0; sequence < batch.n_sequences; sequence++) {
         const size_t start = batch.offsets[sequence];
-        attend<Isa>(qkv + start * 3 * shape.n_embd, batch.offsets[sequence + 1] - start,
-                    shape.n_embd, shape.n_heads, scratch, attended + start * shape.n_embd);
+        attend<Isa>(qkv + start * 3 * n_embd, batch.offsets[sequence + 1] - start, n_embd,
+                    model.shape.n_heads, alibi, scratch, attended + start * n_embd);
     }
+}
+
+// inner = gelu(operands · up)
+template <class Isa>
+void make_inner(const Layer& layer, size_t n_tokens, Workspace& work) {
+    const size_t n_ff = layer.up.n_out, n_units = layer.up.n_in / Isa::PER_UNIT;
+    const float* bias = layer.up.bias.get();
+    auto* inner = work.elements<typename Isa::Element>(work.inner);
+    product<Isa>(n_tokens, work.operands.get(), n_units, layer.up.panels.get(), n_ff, n_units,
+                 [&](size_t row, size_t column, typename Isa::Vec sums) EMBELLAMA_INLINED {
+                     const auto value = Isa::add(sums, Isa::load(bias + column));
+                     Isa::store_elements(inner + row * n_ff + column, gelu_of<Isa>(value));
+                 });
+}
+
+// inner = activate(operands · gate) × (operands · up)
+//
+// A panel of the one, then the same of the other, so that what is between stays in the cache.
+template <class Isa, class Activate>
+EMBELLAMA_INLINE void make_gated_inner(const Layer& layer, size_t n_tokens, Workspace& work,
+                                       const Activate& activate) {
+    using Vec = typename Isa::Vec;
+    constexpr size_t PANEL = Isa::LANES * Isa::VECTORS;
+    const size_t n_ff = layer.up.n_out, n_units = layer.up.n_in / Isa::PER_UNIT;
+    auto* inner = work.elements<typename Isa::Element>(work.inner);
+    float* gates = work.gates.get();
+    for (size_t start = 0; start < n_ff; start += PANEL) {
+        const int n_vectors = (int)((start + PANEL <= n_ff ? PANEL : n_ff - start) / Isa::LANES);
+        const float* gate_bias = layer.gate.bias.get() + start;
+        any_panel_product<Isa, Isa::VECTORS>(
+            n_vectors, n_tokens, work.operands.get(), n_units,
+            layer.gate.panels.get() + start * n_units, n_units,
+            [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
+                const Vec value = Isa::add(sums, Isa::load(gate_bias + column));
+                Isa::store(gates + row * PANEL + column, activate(value));
+            });
+        const float* bias = layer.up.bias.get() + start;
+        any_panel_product<Isa, Isa::VECTORS>(
+            n_vectors, n_tokens, work.operands.get(), n_units,
+            layer.up.panels.get() + start * n_units, n_units,
+            [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
+                const Vec value = Isa::add(sums, Isa::load(bias + column));
+                Isa::store_elements(inner + row * n_ff + start + column,
+                                    Isa::mul(value, Isa::load(gates + row * PANEL + column)));
+            });
+    }
+}
+
+template <class Isa>
+void feed_forward(const Layer& layer, const Shape& shape, size_t n_tokens, Workspace& work) {
+    using Vec = typename Isa::Vec;
+    if (shape.activation == Activation::Swiglu)
+        make_gated_inner<Isa>(layer, n_tokens, work,
+                              [](Vec x) EMBELLAMA_INLINED { return silu_of<Isa>(x); });
+    else if (shape.activation == Activation::Geglu)
+        make_gated_inner<Isa>(layer, n_tokens, work,
+                              [](Vec x) EMBELLAMA_INLINED { return gelu_of<Isa>(x); });
+    else
+        make_inner<Isa>(layer, n_tokens, work);
+    add_product<Isa>(layer.down, work.inner.get(), n_tokens, work.rows.get());
+}
+
+template <class Isa>
+void run_layer(const Layer& layer, const Model& model, const Batch& batch, Workspace& work) {
+    const Shape& shape = model.shape;
+    const size_t n_tokens = batch.n_tokens(), n_values = n_tokens * shape.n_embd;
+    make_queries<Isa>(layer, shape, n_tokens, work);
+    if (shape.finishes_queries()) finish_queries<Isa>(layer, shape, batch, work);
+    attend_sequences<Isa>(model, batch, work);
+    if (shape.has_second_norm)
+        for (size_t at = 0; at < n_values; at += Isa::LANES)
+            Isa::store(work.kept.get() + at, Isa::load(work.rows.get() + at));
     add_product<Isa>(layer.out, work.attended.get(), n_tokens, work.rows.get());
     normalize_rows<Isa>(work, shape, n_tokens, layer.attention_norm);
-    auto* inner = work.elements<Element>(work.inner);
-    product<Isa>(n_tokens, work.operands.get(), n_units, layer.up.panels.get(), shape.n_ff, n_units,
-                 [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
-                     const Vec value = Isa::add(sums, Isa::load(layer.up.bias.get() + column));
-                     Isa::store_elements(inner + row * shape.n_ff + column, gelu_of<Isa>(value));
-                 });
-    add_product<Isa>(layer.down, work.inner.get(), n_tokens, work.rows.get());
+    if (shape.has_second_norm) {
+        add_to_row<Isa>(work.rows.get(), work.kept.get(), n_values);
+        normalize_rows<Isa>(work, shape, n_tokens, layer.attention_norm_2);
+    }
+    feed_forward<Isa>(layer, shape, n_tokens, work);
     normalize_rows<Isa>(work, shape, n_tokens, layer.output_norm);
 }
 
@@ -139,7 +276,7 @@ template <class Isa>
 void run_encoder(const Model& model, const Batch& batch, Pooling pooling, Workspace& work,
                  float* out) {
     embed_tokens<Isa>(model, batch, work);
-    for (const Layer& layer : model.layers) run_layer<Isa>(layer, model.shape, batch, work);
+    for (const Layer& layer : model.layers) run_layer<Isa>(layer, model, batch, work);
     pool_rows<Isa>(model.shape, batch, pooling, work.rows.get(), out);
 }
 

@@ -11,6 +11,8 @@
 namespace embellama {
 
 enum class Pooling : int32_t { None = 0, Mean = 1, Cls = 2, Last = 3 };
+enum class Positions : int32_t { Absolute = 0, Rotary = 1, Alibi = 2 };
+enum class Activation : int32_t { Gelu = 0, Swiglu = 1, Geglu = 2 };
 
 // Widths and constants of a model.
 struct Shape {
@@ -22,8 +24,17 @@ struct Shape {
     size_t n_token_types = 0;
     size_t n_vocab = 0;
     float norm_eps = 1e-12f;
+    Positions positions = Positions::Absolute;
+    Activation activation = Activation::Gelu;
+    size_t n_rotated = 0;        // of a head's components; 0 unless positions are rotary
+    float rotary_base = 10000.0f;
+    bool has_query_norms = false;   // queries and keys are normalised, whole rows of them
+    bool has_second_norm = false;   // attention's input is added again and normalised again
 
     size_t head_size() const { return n_embd / n_heads; }
+    bool is_gated() const { return activation != Activation::Gelu; }
+    // Whether queries and keys have steps between their product and attention.
+    bool finishes_queries() const { return n_rotated > 0 || has_query_norms; }
 };
 
 // How kernels want weights packed.
@@ -48,8 +59,11 @@ struct Norm {
 
 struct Layer {
     Linear qkv;     // queries, keys and values side by side: n_embd → 3 × n_embd
+    Norm query_norm, key_norm;     // empty where the shape has none
     Linear out;     // n_embd → n_embd
     Norm attention_norm;
+    Norm attention_norm_2;         // the same
+    Linear gate;    // n_embd → n_ff; empty unless gated
     Linear up;      // n_embd → n_ff
     Linear down;    // n_ff → n_embd
     Norm output_norm;
@@ -58,7 +72,8 @@ struct Layer {
 struct Model {
     Shape shape;
     Tensor tokens;             // (n_vocab, n_embd), in the file
-    Buffer<float> positions;   // (n_positions, n_embd)
+    Buffer<float> positions;   // (n_positions, n_embd); empty unless positions are absolute
+    Buffer<float> slopes;      // n_heads; empty unless positions are ALiBi
     Buffer<float> token_types; // (n_token_types, n_embd)
     Norm embedding_norm;
     std::vector<Layer> layers;

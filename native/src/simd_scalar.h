@@ -30,7 +30,8 @@ struct ScalarFloat {
     static Vec min(Vec a, Vec b) { return a < b ? a : b; }
     static Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
     static Vec round(Vec a) { return std::nearbyint(a); }
-    static Vec times_power_of_2(Vec a, Vec n) { return std::ldexp(a, (int)n); }
+    // n may be beyond all integers where scores are not finite
+    static Vec times_power_of_2(Vec a, Vec n) { return std::ldexp(a, n < 1000.0f ? (int)n : 1000); }
     static float sum(Vec a) { return a; }
     static float largest(Vec a) { return a; }
 

@@ -1,8 +1,35 @@
 #include "workspace.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace embellama {
+namespace {
+
+// Of position p and pair i the angle p / base^(2i / n_rotated), in double precision.
+// Source: https://arxiv.org/abs/2104.09864, 3.2.2.
+Buffer<float> rotations_of(size_t n_positions, size_t n_rotated, double base) {
+    const size_t n_pairs = n_rotated / 2;
+    Buffer<float> out(n_positions * n_rotated);
+    for (size_t pair = 0; pair < n_pairs; pair++) {
+        const double speed = std::pow(base, -2.0 * (double)pair / (double)n_rotated);
+        for (size_t position = 0; position < n_positions; position++) {
+            float* row = out.get() + position * n_rotated;
+            row[pair] = (float)std::cos((double)position * speed);
+            row[n_pairs + pair] = (float)std::sin((double)position * speed);
+        }
+    }
+    return out;
+}
+
+Buffer<float> distances_to(size_t n_tokens, size_t n_padded) {
+    Buffer<float> out(n_tokens + n_padded + 1);
+    for (size_t at = 0; at < out.size(); at++)
+        out[at] = -std::fabs((float)at - (float)n_tokens);
+    return out;
+}
+
+}  // namespace
 
 Workspace::Workspace(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens)
     : n_tokens(n_tokens) {
@@ -18,10 +45,16 @@ Workspace::Workspace(const Shape& shape, const Packing& packing, size_t n_rows, 
     values = Buffer<uint32_t>(units(padded * shape.head_size()));
     scores = Buffer<float>(n_rows * padded);
     weights = Buffer<uint32_t>(units(n_rows * padded));
+    if (shape.finishes_queries()) unfinished = Buffer<float>(n_tokens * 2 * shape.n_embd);
+    if (shape.n_rotated > 0) rotations = rotations_of(n_tokens, shape.n_rotated, shape.rotary_base);
+    if (shape.positions == Positions::Alibi) distances = distances_to(n_tokens, padded);
+    if (shape.has_second_norm) kept = Buffer<float>(n_tokens * shape.n_embd);
+    if (shape.is_gated()) gates = Buffer<float>(n_tokens * packing.panel);
 }
 
 size_t Workspace::n_bytes() const {
-    const size_t n_floats = rows.size() + scores.size();
+    const size_t n_floats = rows.size() + scores.size() + unfinished.size() + rotations.size() +
+                            distances.size() + kept.size() + gates.size();
     const size_t n_units = operands.size() + qkv.size() + attended.size() + inner.size() +
                            keys.size() + values.size() + weights.size();
     return 4 * (n_floats + n_units);

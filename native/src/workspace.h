@@ -34,6 +34,12 @@ struct Workspace {
     Buffer<uint32_t> values;
     Buffer<float> scores;
     Buffer<uint32_t> weights;
+    // Empty where the shape has no use for them:
+    Buffer<float> unfinished;   // n_tokens × 2 n_embd: queries and keys before they are operands
+    Buffer<float> rotations;    // n_tokens × n_rotated: a position's cosines, then its sines
+    Buffer<float> distances;    // −|i| for i from −n_tokens to n_tokens, padded
+    Buffer<float> kept;         // n_tokens × n_embd: the input of attention
+    Buffer<float> gates;        // n_tokens × panel: of one panel of the gate
 
     template <class Element>
     Element* elements(Buffer<uint32_t>& units) {

@@ -1,13 +1,16 @@
 import json
+import re
 import shutil
 
 import pytest
 
 from embellama._llama.model import LlamaBackend
+from embellama._native.library import open_library
 from embellama.cli import main
+from embellama.config import ModelConfig
 from embellama.hub.resolve import resolve_model
 from embellama.identity import ContentDigests
-from embellama.tuning import stored_tuning
+from embellama.tuning import build_for, stored_tuning
 from tests.conftest import SOAK, model_file
 
 
@@ -31,16 +34,27 @@ def minilm_cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+@pytest.fixture(params=["llama", "native"])
+def backend(request, tmp_path, monkeypatch):
+    """Configure each backend in turn."""
+    if request.param == "native" and open_library() is None:
+        pytest.skip("needs the native kernels: install embellama where there is a C++ compiler")
+    settings = tmp_path / "embellama.toml"
+    settings.write_text(f'[model]\nbackend = "{request.param}"\n')
+    monkeypatch.setenv("EMBELLAMA_CONFIG", str(settings))
+    return request.param
+
+
 def kept(cache, path, n_cores):
     return stored_tuning(
         cache / "tuning",
         n_cores=n_cores,
-        build=LlamaBackend().build,
+        build=build_for(LlamaBackend().build, ModelConfig()),
         content=[ContentDigests().digest(path)],
     )
 
 
-def test_tuning_a_model_keeps_what_it_found(tiny_path, cache, capsys):
+def test_tuning_a_model_keeps_what_it_found(tiny_path, cache, capsys, backend):
     status = main(["tune", str(tiny_path), "--budget-s", "2", "--threads", "2", "--json"])
     out, err = capsys.readouterr()
     assert status == 0
@@ -53,16 +67,21 @@ def test_tuning_a_model_keeps_what_it_found(tiny_path, cache, capsys):
         assert layout.n_contexts * layout.n_threads <= 2
         assert found["works"][work]["default_texts_per_s"] > 0
     assert (tuning.device, tuning.file_type, tuning.flash_attn) == ("CPU", None, "auto")
-    assert {one["file_type"] for one in found["variants"]} == {None, "F16", "BF16", "Q8_0", "Q4_0"}
-    assert "short: 10 layouts" in err
+    others = {one["file_type"] for one in found["variants"]}
+    assert others == {"F16", "BF16", "Q8_0", "Q4_0"} | ({None} if backend == "llama" else set())
+    assert found["backend"].startswith("llama.cpp" if backend == "llama" else "native (")
+    # native contexts have one thread each
+    assert f"short: {10 if backend == 'llama' else 5} layouts" in err
     assert kept(cache, tiny_path, 1) is None
 
 
-def test_what_was_found_is_told(tiny_path, cache, capsys):
+def test_what_was_found_is_told(tiny_path, cache, capsys, backend):
     assert main(["tune", str(tiny_path), "--budget-s", "1", "--threads", "1"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("model  tiny:F32\n")
-    assert "kept for this CPU, llama.cpp and model" in out
+    assert re.match(r"model +tiny:F32\n", out)
+    name = {"llama": "llama.cpp", "native": "native ("}[backend]
+    assert re.search(rf"^backend +{re.escape(name)}", out, re.MULTILINE)
+    assert f"kept for this CPU, {name}" in out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from embellama import EmbeddingEngine, EngineConfig, ModelConfig
 from embellama._llama.model import LlamaBackend
 from embellama.cpu import describe_cpu
 from embellama.identity import ContentDigests
-from embellama.tuning import Measured, Tuning, tuning_key, write_tuning
+from embellama.tuning import Measured, Tuning, build_for, tuning_key, write_tuning
 from embellama.types import Layout, Layouts
 from tests.conftest import model_file
 
@@ -45,7 +45,8 @@ def engine(folder):
 
 def keep(folder, file_type, tuning):
     content = ContentDigests().digest(model_file(file_type))
-    key = tuning_key(describe_cpu(N_THREADS), LlamaBackend().build, content)
+    build = build_for(LlamaBackend().build, config())
+    key = tuning_key(describe_cpu(N_THREADS), build, content)
     write_tuning(folder / "tuning", key, tuning)
 
 

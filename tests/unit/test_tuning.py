@@ -3,13 +3,16 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
+from embellama import tuning
 from embellama._llama.devices import describe_build
+from embellama.config import ModelConfig
 from embellama.cpu import describe_cpu
 from embellama.errors import ConfigurationError
 from embellama.tuning import (
     MAX_BATCH_TOKENS,
     Measured,
     Tuning,
+    build_for,
     default_layouts,
     read_tuning,
     stored_tuning,
@@ -76,6 +79,21 @@ def test_a_model_finds_its_own_tuning(tmp_path):
     others = ({"n_cores": 3}, {"build": BUILD + "1"}, {"content": content[:1]})
     for other in others:
         assert stored_tuning(tmp_path, **{**found, **other}) is None
+
+
+def test_backends_are_told_apart_where_both_may_compute(monkeypatch, tmp_path):
+    monkeypatch.setattr(tuning, "library_path", lambda: tmp_path / "kernels.so")
+    names = {
+        build_for("llama 1", ModelConfig(backend="llama")),
+        build_for("llama 1", ModelConfig(backend="auto")),
+        build_for("llama 1", ModelConfig(backend="auto", compute_type="f32")),
+    }
+    assert len(names) == 3
+    assert "llama 1" in names
+    native, auto = (build_for("llama 1", ModelConfig(backend=name)) for name in ("native", "auto"))
+    assert native == auto  # a model that both load runs on the same kernels
+    monkeypatch.setattr(tuning, "library_path", lambda: None)
+    assert build_for("llama 1", ModelConfig(backend="auto")) == "llama 1"
 
 
 def test_a_key_depends_on_every_part():

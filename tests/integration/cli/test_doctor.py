@@ -1,7 +1,10 @@
+import json
 import re
 import shutil
 
 import pytest
+
+from embellama._native.library import open_library
 
 
 def levels(out):
@@ -14,6 +17,7 @@ def test_the_machine_is_examined(run):
     assert "llama-cpp-python" in outcome.out
     assert "device CPU (cpu)" in outcome.out
     assert "embellama doctor minilm" in outcome.out
+    assert "  native kernels: " in outcome.out
 
 
 def test_a_sound_model_passes_every_check(run, minilm_path):
@@ -24,6 +28,28 @@ def test_a_sound_model_passes_every_check(run, minilm_path):
     assert "special tokens: bos … sep around each text" in checked
     assert "384 dimensions, length 1.000000" in checked
     assert "texts/s" in checked
+
+
+@pytest.mark.parametrize("backend", ["llama", "native"])
+def test_a_model_says_what_computes_it(run, minilm_path, tmp_path, monkeypatch, backend):
+    if backend == "native" and open_library() is None:
+        pytest.skip("needs the native kernels: install embellama where there is a C++ compiler")
+    settings = tmp_path / "embellama.toml"
+    settings.write_text(f'[model]\nbackend = "{backend}"\n')
+    monkeypatch.setenv("EMBELLAMA_CONFIG", str(settings))
+    checked = run("doctor", minilm_path).out.partition("\nmodel ")[2]
+    assert "FAIL" not in levels(checked)
+    name = {"llama": "llama.cpp", "native": "native ("}[backend]
+    assert f"  backend: {name}" in checked
+    for options in ([], ["--load"]):
+        line = next(
+            line
+            for line in run("info", minilm_path, *options).out.splitlines()
+            if line.startswith("backend ")
+        )
+        assert line.split(maxsplit=1)[1].startswith(name)
+        as_json = json.loads(run("info", minilm_path, *options, "--json").out)
+        assert as_json["backend"].startswith(name)
 
 
 def test_a_model_with_prompts_is_examined_without_a_warning(run, prompted):

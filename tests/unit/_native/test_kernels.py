@@ -79,7 +79,7 @@ def test_rows_are_those_of_double_precision(path, reference, load, kernels):
     ids = sequences(*LENGTHS)
     expected = np.concatenate([reference.rows(one.tolist()) for one in ids])
     for kernel in kernels:
-        rows = run(load(path, kernel), ids)
+        rows = run(load(path, kernel), ids).astype(np.float64)
         assert rows.shape == expected.shape
         kind = kernel.compute_type
         np.testing.assert_allclose(rows, expected, atol=TOLERANCE[kind], err_msg=str(kernel))
@@ -144,6 +144,18 @@ def test_what_would_read_beyond_is_refused(tiny_path, load, kernels, ids, types,
     with pytest.raises(InvalidInputError) as caught:
         run(model, arrays, kinds, n_tokens=24)
     assert said in str(caught.value)
+
+
+def test_nan_in_the_weights_is_never_made_to_vanish(tiny_path, tmp_path, load, kernels):
+    place = read_metadata(tiny_path).tensors["blk.1.attn_q.weight"]
+    data = bytearray(tiny_path.read_bytes())
+    nan = np.full(place.shape, np.nan, dtype=np.float32).tobytes()
+    data[place.offset : place.offset + len(nan)] = nan
+    path = tmp_path / "nan.gguf"
+    path.write_bytes(data)
+    for kernel in kernels:
+        rows = run(load(path, kernel, "mean"), sequences(3, 16))
+        assert np.isnan(rows).all(axis=1).all(), kernel
 
 
 def test_what_is_closed_says_so(tiny_path, load, kernels):

@@ -46,5 +46,5 @@ def test_what_is_no_library_says_so(tmp_path):
 
 def test_another_version_says_so(library, monkeypatch):
     monkeypatch.setattr(module, "VERSION", 999)
-    with pytest.raises(ConfigurationError, match="are version 1, and embellama wants 999"):
+    with pytest.raises(ConfigurationError, match="are version 2, and embellama wants 999"):
         Library(library.path)

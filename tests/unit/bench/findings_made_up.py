@@ -14,11 +14,21 @@ def speed(rate, spread=0.0):
     return Speed(texts_per_s=rate, tokens_per_s=14 * rate, spread=(rate - spread, rate + spread))
 
 
-def type_findings(name, *, size=1_000_000, rates=None, cosine=1.0, spread=0.0, **scores):
+def type_findings(
+    name,
+    *,
+    size=1_000_000,
+    rates=None,
+    cosine=1.0,
+    spread=0.0,
+    backend="llama.cpp",
+    **scores,
+):
     rates = {"short": 100.0, "long": 10.0} if rates is None else rates
     return TypeFindings(
         file_type=name,
         reference=f"m:{name}",
+        backend=backend,
         tensor_types={name: 37, "F32": 64},
         file_bytes=size,
         rss_bytes=3 * size,

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from embellama import EngineConfig, ModelConfig
 from embellama.bench import advisor
-from embellama.bench.advisor import BenchPlan, compare_types
+from embellama.bench.advisor import BenchPlan, backends_of, compare_types
 from embellama.bench.data import BenchData
 from embellama.bench.measuring import Effort
 from embellama.bench.reading import Pairs
@@ -17,6 +17,7 @@ from embellama.errors import (
     ModelError,
     ModelLoadError,
 )
+from tests.unit.bench.findings_made_up import type_findings
 
 LEAST = Effort(n_rounds=1, round_s=0.001, n_singles=2, n_probes=1, max_texts=10)
 TEXTS = ("a", "b c", "c c a", "a b a")
@@ -177,3 +178,20 @@ def test_settings_of_the_user_hold_but_for_names_and_tuning(plan, probed, monkey
     assert {(one.n_threads, one.n_ctx, one.tuning, one.model_name) for one in seen} == {
         (1, 8, "off", None)
     }
+
+
+def test_findings_name_the_backend_of_each_type(plan, probed, native_kernels):
+    config = ModelConfig(n_threads=1, n_contexts=1, backend="native")
+    types = ("F32", "BF16", "Q4_0")
+    found = compare_types(replace(plan, file_types=types, config=config))
+    assert [one.file_type for one in found.types] == ["F32", "BF16"]
+    assert all(one.backend.startswith("native (") for one in found.types)
+    assert "Q4_0" in found.failed["Q4_0"]
+    llama = replace(plan, config=ModelConfig(n_threads=1, n_contexts=1, backend="llama"))
+    assert compare_types(llama).machine["backend"] == "llama.cpp"
+
+
+def test_backends_are_told_once_where_all_have_the_same():
+    types = [type_findings(name, backend="b") for name in ("F32", "F16")]
+    assert backends_of(types) == "b"
+    assert backends_of([*types, type_findings("Q4_0", backend="c")]) == "b: F32, F16; c: Q4_0"

@@ -16,9 +16,9 @@ from embellama.hub.resolve import ResolvedModel
 from embellama.hub.store import cache_directory
 from embellama.identity import ContentDigests
 from embellama.testing import FakeBackend, FakeModel
-from embellama.tuning import stored_tuning
+from embellama.tuning import build_for, stored_tuning
 
-BUILD = FakeBackend.build
+BUILD = build_for(FakeBackend.build, ModelConfig())
 N_CORES = 2
 
 

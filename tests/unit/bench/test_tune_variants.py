@@ -2,6 +2,7 @@ import numpy as np
 import psutil
 import pytest
 
+from embellama.backends import ChosenBackend
 from embellama.bench import tune_variants
 from embellama.bench.tune_speed import Variant
 from embellama.bench.tune_variants import TYPES, Variants
@@ -57,6 +58,7 @@ def test_types_are_made_and_loaded_once(tiny_path, backend, tmp_path):
     assert (there, missing) == (variants.others(), {})
     variants.model(Variant("BF16"))
     assert backend.loaded == [
+        ("F32", "auto"),
         ("F32", True),
         ("F32", False),
         ("F16", "auto"),
@@ -113,3 +115,16 @@ def test_fidelity_is_the_worst_cosine(tiny_path, backend, tmp_path):
 def test_scores_have_no_cosine(tiny_path, backend, tmp_path):
     variants = variants_of(tiny_path, backend, tmp_path, pooling_type="rank")
     assert variants.least_cosine(Variant("BF16")) is None
+
+
+def test_native_kernels_have_one_kind_of_attention(tiny_path, tmp_path, native_kernels):
+    metadata, config = read_metadata(tiny_path), ModelConfig(backend="native")
+    variants = Variants(metadata, config, "mean", backend=ChosenBackend(), folder=tmp_path)
+    try:
+        assert variants.is_native
+        assert {one.file_type for one in variants.others()} == {*TYPES} - {"F32"}
+        there, missing = variants.ready([Variant("BF16"), Variant("Q4_0")])
+        assert there == [Variant("BF16")]
+        assert "Q4_0" in missing[Variant("Q4_0")]
+    finally:
+        variants.close()

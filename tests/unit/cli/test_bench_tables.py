@@ -71,3 +71,8 @@ def test_all_speeds_fit_on_80_columns():
     assert row.split() == [
         "Q5_K_M", "11,234", "157,276", "5.2", "73.5", "10,100", "141,399", "1.00", "2.00", "3.00",
     ]  # fmt: skip
+
+
+def test_the_head_says_what_computed():
+    machine = {"CPU": "one", "backend": "native (avx512, bf16): F16; llama.cpp: Q4_0"}
+    assert f"computed by {machine['backend']}\n" in shown(bench_findings(*TYPES, machine=machine))

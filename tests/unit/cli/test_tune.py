@@ -13,7 +13,15 @@ OWN = Variant()
 DEFAULT, BEST = Layout(2, 1, 256), Layout(1, 2, 128)
 
 
-def findings(*, variants=(), variant=OWN, takeable=(), flash_attn="auto", gains=(1.25, 1, 1)):
+def findings(
+    *,
+    variants=(),
+    variant=OWN,
+    takeable=(),
+    flash_attn="auto",
+    gains=(1.25, 1, 1),
+    backend="llama.cpp",
+):
     works = {}
     for work, gain in zip(WORKS, gains, strict=True):
         best = BEST if gain > 1 else DEFAULT
@@ -29,7 +37,15 @@ def findings(*, variants=(), variant=OWN, takeable=(), flash_attn="auto", gains=
     )
     found = Found(works, tuple(variants), variant, 60.0)
     return TuneFindings(
-        "minilm", "F16", "some CPU", "some build", found, tuning, Path("/c/key.json"), takeable
+        "minilm",
+        "F16",
+        "some CPU",
+        "some build",
+        backend,
+        found,
+        tuning,
+        Path("/c/key.json"),
+        takeable,
     )
 
 
@@ -57,6 +73,12 @@ def test_each_work_is_told_with_its_gain(shown):
     assert long.endswith("+0.0 %")
     assert "kept for this CPU, llama.cpp and model: short" in lines
     assert any("/c/key.json" in line for line in lines)
+
+
+def test_the_backend_is_named(shown):
+    lines = shown(findings(backend="native (avx512, bf16)"))
+    assert lines[2].split(maxsplit=1) == ["backend", "native (avx512, bf16)"]
+    assert "kept for this CPU, native (avx512, bf16) and model: short" in lines
 
 
 def test_nothing_gained_is_told(shown):

@@ -81,6 +81,7 @@ def _type(row: tuple, rng: np.random.Generator, n_texts: int) -> TypeFindings:
     return TypeFindings(
         file_type=name,
         reference=f"minilm:{name}",
+        backend="llama.cpp",
         tensor_types={name: 37, "F32": 64} if name != "F32" else {"F32": 101},
         file_bytes=int(megabytes * 1e6),
         rss_bytes=int((megabytes + 31) * 1e6),
