@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from embellama._llama.devices import gpus_among, list_devices
 from embellama._llama.model import LlamaBackend, LlamaModel
-from embellama._native.library import Kernel, Library, open_library
+from embellama._native.binding import Kernel, open_library
 from embellama._native.model import NativeModel
-from embellama._native.support import choose_kernel, why_not
+from embellama._native.support import find_kernel
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, EmbellamaError, ModelLoadError
 from embellama.gguf import GGUFMetadata
@@ -50,17 +51,18 @@ class ChosenBackend:
         """
         if config.backend == "llama":
             return self._llama.load(metadata, config, pooling_type)
-        chosen = _native_for(metadata, config, pooling_type)
-        if isinstance(chosen, str):
+        kernel = find_kernel(metadata, config, pooling_type)
+        if isinstance(kernel, str):
             if config.backend == "native":
                 raise ConfigurationError(
-                    f"backend = 'native' does not fit {metadata.name!r}: {chosen}; "
+                    f"backend = 'native' does not fit {metadata.name!r}: {kernel}; "
                     "set backend to 'auto' or 'llama'"
                 )
             return self._llama.load(metadata, config, pooling_type)
-        library, kernel = chosen
+        if config.backend == "auto" and _has_gpu(config):
+            return self._llama.load(metadata, config, pooling_type)
         try:
-            return self._checked(library, kernel, metadata, config, pooling_type)
+            return self._checked(kernel, metadata, config, pooling_type)
         except ModelLoadError as exc:
             if config.backend == "native":
                 raise
@@ -69,13 +71,14 @@ class ChosenBackend:
 
     def _checked(
         self,
-        library: Library,
         kernel: Kernel,
         metadata: GGUFMetadata,
         config: ModelConfig,
         pooling_type: PoolingType,
     ) -> BackendModel:
         """Load a model for the kernels, after its vectors were held against llama.cpp's."""
+        library = open_library()
+        assert library is not None  # the kernel is one of its own
         on_cpu = config.model_copy(update={"use_gpu": False, "n_gpu_layers": None})
         words = self._llama.load_vocabulary(metadata, on_cpu, pooling_type)
         try:
@@ -95,20 +98,10 @@ class ChosenBackend:
         return model
 
 
-def _native_for(
-    metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
-) -> tuple[Library, Kernel] | str:
-    """Return the kernel for a model, or what keeps it from having one."""
-    if config.use_gpu is True or config.n_gpu_layers:
-        return "it runs on a GPU"
-    reason = why_not(metadata, pooling_type)
-    if reason is not None:
-        return reason
-    library = open_library()
-    if library is None:
-        return "embellama was installed without a C++ compiler, and so without the kernels"
-    kernel = choose_kernel(metadata, config, library.kernels)
-    return kernel if isinstance(kernel, str) else (library, kernel)
+def _has_gpu(config: ModelConfig) -> bool:
+    """Tell whether llama.cpp would put layers on a GPU that is there."""
+    may_use = config.use_gpu == "auto" and config.n_gpu_layers != 0
+    return may_use and bool(gpus_among(list_devices()))
 
 
 def _check_agreement(model: NativeModel, reference: LlamaModel, metadata: GGUFMetadata) -> None:

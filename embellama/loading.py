@@ -47,7 +47,7 @@ def open_model(
     clock = _Clock()
     before = _states(resolved)
     metadata = read_metadata(resolved.path)
-    pooling = pooling_for(metadata, resolved, config)
+    pooling = pooling_for(metadata, resolved.entry, config)
     config = with_exact_scores(_tuned(config, tuning), metadata, pooling.pooling_type)
     n_ctx, limit_warnings = _text_limit(metadata, config)
     clock.mark("metadata")
@@ -215,10 +215,9 @@ class _Clock:
 
 
 def pooling_for(
-    metadata: GGUFMetadata, resolved: ResolvedModel, config: ModelConfig
+    metadata: GGUFMetadata, entry: CatalogEntry | None, config: ModelConfig
 ) -> PoolingDecision:
-    """Decide how token rows become one vector."""
-    entry = resolved.entry
+    """Decide how token rows become one vector; ``entry`` is the model's row of the catalogue."""
     return decide_pooling(
         explicit=config.pooling_type,
         file=metadata.pooling_type,

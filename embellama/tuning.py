@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from embellama._native.library import VERSION, library_path
+from embellama._native.binding import VERSION, library_path
 from embellama.config import MAX_CONTEXTS, MAX_THREADS, ModelConfig
 from embellama.cpu import describe_cpu
 from embellama.errors import ConfigurationError

@@ -28,7 +28,7 @@ from benches.peers.roster import PeerSpec, choose, python_of
 from benches.peers.session import Outcome
 from benches.peers.turns import Turn, shuffled, take_turns
 from benches.works import make_works
-from embellama._native.library import open_library
+from embellama._native.binding import open_library
 from tests.conftest import model_file
 
 

@@ -110,6 +110,9 @@ def choose(types: Sequence[str], only: Sequence[str]) -> list[PeerSpec]:
     if unknown:
         known = ", ".join(dict.fromkeys(spec.family for spec in OTHERS))
         raise ValueError(f"no peer {', '.join(map(repr, unknown))}; there are: {known}")
+    backends = [wanted for wanted in only if any(spec.is_called(wanted) for spec in ours)]
+    if backends:  # otherwise both: without them there is nothing to compare with
+        ours = [spec for spec in ours if any(map(spec.is_called, backends))]
     others = [spec for spec in OTHERS if not only or any(map(spec.is_called, only))]
     return [*ours, *others]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from embellama._native.library import Library, Message
+from embellama._native.binding import Library, Message
 from embellama.errors import ContextError, EmbeddingGenerationError, InvalidInputError
 from embellama.types import ContextOptions, FloatArray, MicroBatch, PoolingType
 

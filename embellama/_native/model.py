@@ -14,8 +14,8 @@ from embellama._native.architectures import (
     POSITION_CODES,
     activation_of,
 )
+from embellama._native.binding import Kernel, Library, Message, Shape
 from embellama._native.context import NativeContext
-from embellama._native.library import Kernel, Library, Message, Shape
 from embellama._native.weights import MappedWeights
 from embellama.errors import ContextError, ModelLoadError
 from embellama.gguf import GGUFMetadata

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from embellama._native.architectures import ARCHITECTURES, slots_of
-from embellama._native.library import Kernel
+from embellama._native.binding import Kernel, open_library
 from embellama._native.weights import TYPE_CODES
 from embellama.config import ModelConfig
 from embellama.gguf import GGUFMetadata
 from embellama.types import PoolingType
+
+NOT_COMPILED = "embellama was installed without a C++ compiler, and so without the native kernels"
 
 
 def why_not(metadata: GGUFMetadata, pooling_type: PoolingType) -> str | None:
@@ -30,6 +32,25 @@ def why_not(metadata: GGUFMetadata, pooling_type: PoolingType) -> str | None:
             known = ", ".join(TYPE_CODES)
             return f"its tensor {slot.name!r} is {slot.place.type_name}; the kernels read {known}"
     return None
+
+
+def find_kernel(
+    metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
+) -> Kernel | str:
+    """Return the kernel that a model can run on, or what keeps it off them all.
+
+    What ``backend`` says is left out of account.
+
+    Raises:
+        ConfigurationError: The kernels are there and cannot be loaded.
+    """
+    if config.use_gpu is True or config.n_gpu_layers:
+        return "it is meant for a GPU"
+    reason = why_not(metadata, pooling_type)
+    if reason is not None:
+        return reason
+    library = open_library()
+    return NOT_COMPILED if library is None else choose_kernel(metadata, config, library.kernels)
 
 
 def choose_kernel(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama._native.architectures import slots_of
-from embellama._native.library import TensorPointer
+from embellama._native.binding import TensorPointer
 from embellama.errors import ModelLoadError
 from embellama.gguf import GGUFMetadata, TensorPlace
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import psutil
 
 from embellama._llama.devices import cpu_features, gpu_names
-from embellama._native.library import Kernel, open_library
+from embellama._native.binding import Kernel, open_library
 from embellama._parallel import available_cores
 from embellama.cpu import cpu_name
 from embellama.errors import ConfigurationError

@@ -174,7 +174,7 @@ def _variants(
     backend: Backend,
     folder: Path,
 ) -> Variants:
-    pooling = pooling_for(metadata, resolved, config)
+    pooling = pooling_for(metadata, resolved.entry, config)
     config = with_exact_scores(config, metadata, pooling.pooling_type)
     return Variants(metadata, config, pooling.pooling_type, backend=backend, folder=folder)
 

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from embellama._native.library import Kernel, open_library
-from embellama._native.support import choose_kernel, why_not
+from embellama._native.binding import Kernel
+from embellama._native.support import find_kernel
 from embellama.config import ModelConfig
 from embellama.gguf import GGUFMetadata
 from embellama.types import PoolingType
-
-NOT_COMPILED = "embellama was installed without a C++ compiler, and so without the native kernels"
-
-
-def fitting_kernel(
-    metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType
-) -> Kernel | str:
-    """Return the native kernel for a model where it is not kept off them, or what keeps it off.
-
-    What ``backend`` says is left out of account.
-
-    Raises:
-        ConfigurationError: The kernels are there and cannot be loaded.
-    """
-    if config.use_gpu is True or config.n_gpu_layers:
-        return "it is meant for a GPU"
-    reason = why_not(metadata, pooling_type)
-    if reason is not None:
-        return reason
-    library = open_library()
-    return NOT_COMPILED if library is None else choose_kernel(metadata, config, library.kernels)
 
 
 def expected_backend(metadata: GGUFMetadata, config: ModelConfig, pooling_type: PoolingType) -> str:
@@ -40,7 +19,7 @@ def expected_backend(metadata: GGUFMetadata, config: ModelConfig, pooling_type: 
     """
     if config.backend == "llama":
         return "llama.cpp (backend = 'llama')"
-    found = fitting_kernel(metadata, config, pooling_type)
+    found = find_kernel(metadata, config, pooling_type)
     if isinstance(found, Kernel):
         return f"native ({found})"
     if config.backend == "native":

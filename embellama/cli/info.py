@@ -137,15 +137,10 @@ def _expected_backend(
 ) -> str:
     """Say which backend a load with the same settings would choose."""
     from embellama.cli.backend_choice import expected_backend  # noqa: PLC0415
-    from embellama.pooling import decide_pooling  # noqa: PLC0415
+    from embellama.loading import pooling_for  # noqa: PLC0415
 
     config = settings.model_config(model)
-    pooling = decide_pooling(
-        explicit=config.pooling_type,
-        file=metadata.pooling_type,
-        catalogue=entry.pooling_type if entry else None,
-        architecture=metadata.architecture,
-    )
+    pooling = pooling_for(metadata, entry, config)
     return expected_backend(metadata, config, pooling.pooling_type)
 
 

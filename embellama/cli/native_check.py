@@ -6,9 +6,9 @@ import os
 import shutil
 import sys
 
-from embellama._native.library import Kernel, open_library
+from embellama._native.binding import Kernel, open_library
+from embellama._native.support import NOT_COMPILED, find_kernel
 from embellama.bench.machine import describe_kernels
-from embellama.cli.backend_choice import NOT_COMPILED, fitting_kernel
 from embellama.cli.findings import Finding, failure, note, ok
 from embellama.errors import ConfigurationError
 from embellama.gguf import GGUFMetadata
@@ -65,7 +65,7 @@ def check_backend(info: ModelInfo, metadata: GGUFMetadata) -> Finding:
         return ok(f"backend: {info.backend}")
     if info.n_layers_offloaded:
         return ok(f"backend: {info.backend}, which is what runs on a GPU")
-    found = fitting_kernel(metadata, info.config, info.pooling_type)
+    found = find_kernel(metadata, info.config, info.pooling_type)
     if not isinstance(found, Kernel):
         verdict = note if found == NOT_COMPILED else ok
         return verdict(f"backend: {info.backend}, not the native kernels: {found}")

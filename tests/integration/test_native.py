@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embellama import EmbeddingEngine, ModelConfig
-from embellama._native.library import open_library
+from embellama._native.binding import open_library
 from tests.conftest import model_file
 from tests.integration.test_reference_vectors import REFERENCE
 from tests.reference_texts import SENTENCES, reference_texts

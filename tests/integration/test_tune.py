@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from embellama._llama.model import LlamaBackend
-from embellama._native.library import open_library
+from embellama._native.binding import open_library
 from embellama.cli import main
 from embellama.config import ModelConfig
 from embellama.hub.resolve import resolve_model

@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from embellama import backends
+from embellama._native import support
 from embellama._native.context import NativeContext
 from embellama.backends import ChosenBackend
 from embellama.config import ModelConfig
@@ -56,18 +57,26 @@ def test_its_vectors_are_llamas(metadata, native):
 
 def test_what_does_not_fit_runs_on_llama_or_says_why(metadata, monkeypatch):
     odd = replace(metadata, architecture="another")
-    monkeypatch.setattr(backends, "open_library", lambda: pytest.fail("it is not needed"))
+    monkeypatch.setattr(support, "open_library", lambda: pytest.fail("it is not needed"))
     assert backend_of(odd, backend="auto") == "llama.cpp"
     with pytest.raises(
         ConfigurationError, match="its architecture is 'another'.*'auto' or 'llama'"
     ):
         backend_of(odd, backend="native")
-    with pytest.raises(ConfigurationError, match="it runs on a GPU"):
+    with pytest.raises(ConfigurationError, match="it is meant for a GPU"):
         backend_of(metadata, backend="native", n_gpu_layers=2)
 
 
+def test_a_gpu_that_is_there_goes_to_llama_unless_told_otherwise(metadata, native, monkeypatch):
+    monkeypatch.setattr(backends, "gpus_among", lambda devices: ["a GPU"])
+    assert backend_of(metadata, backend="auto") == "llama.cpp"
+    for settings in ({"use_gpu": False}, {"n_gpu_layers": 0}):
+        assert backend_of(metadata, backend="auto", **settings).startswith("native (")
+    assert backend_of(metadata, backend="native").startswith("native (")
+
+
 def test_without_a_compiler_all_runs_on_llama(metadata, monkeypatch):
-    monkeypatch.setattr(backends, "open_library", lambda: None)
+    monkeypatch.setattr(support, "open_library", lambda: None)
     assert backend_of(metadata, backend="auto") == "llama.cpp"
     with pytest.raises(ConfigurationError, match="without a C\\+\\+ compiler"):
         backend_of(metadata, backend="native")

@@ -7,7 +7,7 @@ import pytest
 from benches import native
 from benches.native import SHAPES, Shape, batch_of, main
 from benches.results import Results
-from embellama._native.library import open_library
+from embellama._native.binding import open_library
 
 
 def test_operations_are_those_of_the_matrices_and_of_attention():

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from embellama._native.library import open_library
+from embellama._native.binding import open_library
 
 
 def levels(out):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from embellama._native.library import Kernel
+from embellama._native.binding import Kernel
 from embellama._native.support import choose_kernel, why_not
 from embellama.config import ModelConfig
 from embellama.gguf import read_metadata

@@ -2,7 +2,7 @@
 
 import pytest
 
-from embellama._native.library import open_library
+from embellama._native.binding import open_library
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from embellama._native.library import Kernel
+from embellama._native.binding import Kernel
 from embellama.bench import machine
 from embellama.bench.machine import describe_kernels, describe_machine, native_kernels
 from embellama.errors import ConfigurationError

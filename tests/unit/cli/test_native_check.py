@@ -3,9 +3,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from embellama._native.library import Kernel
-from embellama.cli import backend_choice, native_check
-from embellama.cli.backend_choice import expected_backend, fitting_kernel
+from embellama._native import support
+from embellama._native.binding import Kernel
+from embellama._native.support import find_kernel
+from embellama.cli import native_check
+from embellama.cli.backend_choice import expected_backend
 from embellama.cli.native_check import check_backend, check_kernels, check_native_type
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError
@@ -26,7 +28,7 @@ def compiled(monkeypatch, tmp_path):
 
     def script(*kernels):
         library = SimpleNamespace(kernels=kernels, path=tmp_path / "k.so") if kernels else None
-        for module in (native_check, backend_choice):
+        for module in (native_check, support):
             monkeypatch.setattr(module, "open_library", lambda: library)
 
     return script
@@ -158,6 +160,6 @@ def test_a_backend_is_foretold(metadata, compiled):
     assert expected_backend(metadata, auto, "rank") == "llama.cpp (it scores pairs)"
     assert expected_backend(metadata, native, "rank").startswith("none: ")
     gpu = ModelConfig(backend="auto", n_gpu_layers=3)
-    assert fitting_kernel(metadata, gpu, "mean") == "it is meant for a GPU"
+    assert find_kernel(metadata, gpu, "mean") == "it is meant for a GPU"
     compiled()
     assert "without a C++ compiler" in expected_backend(metadata, auto, "mean")

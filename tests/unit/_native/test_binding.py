@@ -2,8 +2,8 @@
 
 import pytest
 
-from embellama._native import library as module
-from embellama._native.library import Library, library_path, open_library
+from embellama._native import binding as module
+from embellama._native.binding import Library, library_path, open_library
 from embellama.errors import ConfigurationError
 
 
