@@ -1,4 +1,4 @@
-"""embed_batch against llama_cpp.Llama.embed: same file, threads and texts, in turns.
+"""embed_batch against llama_cpp.Llama.embed: same file, threads, texts and llama.cpp, in turns.
 
     python -m benches.against_llama_embed [--model minilm] [--n-texts 2000] [--rounds 3]
 
@@ -41,8 +41,10 @@ def main() -> None:
     if options.texts:
         texts = options.texts.read_text(encoding="utf-8").splitlines()[: options.n_texts]
     settings = {
-        "embellama": ModelConfig(n_threads=options.threads, tuning="off"),
-        "embellama, one context": ModelConfig(n_threads=options.threads, n_contexts=1),
+        "embellama": ModelConfig(n_threads=options.threads, tuning="off", backend="llama"),
+        "embellama, one context": ModelConfig(
+            n_threads=options.threads, n_contexts=1, backend="llama"
+        ),
     }
     with EmbeddingEngine() as engine:
         for name, config in settings.items():

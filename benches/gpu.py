@@ -27,7 +27,7 @@ MICRO_BATCHES = (256, 2048, 8192)
 
 def settings(n_layers: int, main_gpu: int | None) -> dict[str, ModelConfig]:
     """Return what is compared, by name."""
-    made = {"CPU": ModelConfig(use_gpu=False, tuning="off")}
+    made = {"CPU": ModelConfig(use_gpu=False, tuning="off", backend="llama")}
     for n_gpu_layers in sorted({n_layers // 2, n_layers} - {0}):
         for max_batch_tokens in MICRO_BATCHES:
             name = f"{n_gpu_layers} of {n_layers} layers, micro-batches of {max_batch_tokens}"

@@ -1,6 +1,7 @@
 """Single texts, small batches, and a cold start by phase.
 
-    python -m benches.latency [--model minilm] [--rounds 5] [--json FILE] [--compare old.json]
+    python -m benches.latency [--model minilm] [--rounds 5] [--backend auto]
+                               [--json FILE] [--compare old.json]
 
 Each round gives one p50, p95 and p99 of 60 single texts and of 12 batches of 32; each cold start is
 a process of its own.
@@ -8,7 +9,6 @@ a process of its own.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benches.machine import describe_machine
-from benches.results import Results, finished, parser, started
+from benches.results import Results, finished, parsed, parser, started
 from benches.rounds import timed
 from embellama import EmbeddingEngine, ModelConfig
 from embellama.bench.texts import short_texts
@@ -95,7 +95,7 @@ def main() -> int:
     options_of = parser(__doc__)
     options_of.add_argument("--model", default="minilm")
     options_of.add_argument("--rounds", type=int, default=5)
-    options: argparse.Namespace = options_of.parse_args()
+    options = parsed(options_of)
     results = started("latency", describe_machine(), options)
     warm(results, options.model, options.rounds)
     cold(results, options.model, options.rounds)

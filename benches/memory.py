@@ -1,7 +1,8 @@
 """Resident memory: by phase, by micro-batch size, and of a long stream.
 
-    python -m benches.memory [--model minilm:Q8_0] [--json FILE] [--compare old.json]
-    python -m benches.memory --stream 1000000 [--texts FILE]
+    python -m benches.memory [--model minilm:Q8_0] [--backend auto] [--json FILE]
+                              [--compare old.json]
+    python -m benches.memory --stream 1000000 [--texts FILE] [--backend auto]
 
 Each part is a process of its own. The stream reads one text a line from a file (made up in a
 temporary folder unless given), embeds it through embed_stream and throws the vectors away; told is
@@ -22,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from benches.machine import describe_machine
-from benches.results import Results, finished, parser, started
+from benches.results import Results, finished, parsed, parser, started
 from embellama import EmbeddingEngine, ModelConfig
 from embellama.bench.texts import long_texts, short_texts
 
@@ -155,7 +156,7 @@ def main() -> int:
     options_of.add_argument("--model", default="minilm:Q8_0")
     options_of.add_argument("--stream", type=int, nargs="?", const=N_LINES, metavar="N")
     options_of.add_argument("--texts", type=Path, help="a file to stream, one text a line")
-    options = options_of.parse_args()
+    options = parsed(options_of)
     results = started("memory", describe_machine(), options)
     if options.stream or options.texts:
         run_stream(results, options.model, options.stream or N_LINES, options.texts)

@@ -1,7 +1,7 @@
 """What an interactive caller notices of a bulk job.
 
     python -m benches.priorities [--model minilm] [--bulk passages|short] [--seconds 10]
-                                 [--rounds 3] [--json FILE] [--compare old.json]
+                                 [--rounds 3] [--backend auto] [--json FILE] [--compare old.json]
 
 One thread embeds a short text every 50 ms: with nothing else going on, and while another thread
 streams texts without a pause. Told are p50 and p95 of both, the bulk rate alone and beside, the
@@ -23,7 +23,7 @@ import numpy as np
 
 from benches.machine import describe_machine
 from benches.recording import recorded
-from benches.results import Results, finished, parser, started
+from benches.results import Results, finished, parsed, parser, started
 from embellama import EmbeddingEngine, ModelConfig
 from embellama.bench.texts import long_texts, short_texts
 
@@ -109,7 +109,7 @@ def main() -> int:
     options_of.add_argument("--bulk", choices=("passages", "short"), default="passages")
     options_of.add_argument("--seconds", type=float, default=10.0)
     options_of.add_argument("--rounds", type=int, default=3)
-    options = options_of.parse_args()
+    options = parsed(options_of)
     results = started("priorities", describe_machine(), options)
     own = short_texts(200, seed=9)
     # more than two of a stream's windows: a text that comes twice in one is computed once

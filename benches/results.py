@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 from collections.abc import Sequence
@@ -161,6 +162,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, help="write the figures of every round to this file")
     made.add_argument("--compare", type=Path, help="an earlier --json file to compare with")
     return made
+
+
+def parsed(options_of: argparse.ArgumentParser) -> argparse.Namespace:
+    """Add ``--backend``, parse, and have every load here and in child processes take it."""
+    options_of.add_argument("--backend", choices=("auto", "llama", "native"), default="auto")
+    options = options_of.parse_args()
+    os.environ["EMBELLAMA_BACKEND"] = options.backend
+    return options
 
 
 def started(bench: str, machine: str, options: argparse.Namespace) -> Results:

@@ -1,7 +1,7 @@
 """How speed grows with the length of texts, their number in a call, callers, contexts and threads.
 
     python -m benches.scaling [--model minilm] [--parts length,batch,callers,layout] [--rounds 3]
-                              [--tokens 30000] [--json FILE] [--compare old.json]
+                              [--tokens 30000] [--backend auto] [--json FILE] [--compare old.json]
 
 Within each part all settings take turns, round by round. --tokens is about how much text one turn
 computes: a few seconds of work on a few cores. The first three parts run with the model's defaults;
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from benches.machine import describe_machine
-from benches.results import Results, finished, parser, started
+from benches.results import Results, finished, parsed, parser, started
 from benches.rounds import interleaved
 from embellama import EmbeddingEngine, ModelConfig
 from embellama._parallel import available_cores
@@ -141,7 +141,7 @@ def main() -> int:
     options_of.add_argument("--parts", default=",".join(PARTS))
     options_of.add_argument("--rounds", type=int, default=3)
     options_of.add_argument("--tokens", type=int, default=30_000)
-    options = options_of.parse_args()
+    options = parsed(options_of)
     results = started("scaling", describe_machine(), options)
     parts = {"length": by_length, "batch": by_batch, "callers": by_callers, "layout": by_layout}
     with EmbeddingEngine() as engine:

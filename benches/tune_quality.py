@@ -2,7 +2,7 @@
 
     python -m benches.tune_quality [--models minilm wide PATH…] [--budget-s 60] [--rounds 15]
 
-"wide" is a BERT of 12 layers, 768 wide, with random weights and a vocabulary of 11 words, written
+Both are about llama.cpp's layouts. "wide" is a BERT of 12 layers, 768 wide, with random weights and a vocabulary of 11 words, written
 here in F16. The search goes through a finer grid than tune does: every micro-batch size of
 `SIZES`, every number of contexts and threads that the cores allow, also with cores left idle. Each
 round measures all of them once, in a new order, the chosen one among them. The best of so many had
@@ -108,6 +108,7 @@ def engine_ratio(
                 n_threads=way.n_threads,
                 max_batch_tokens=way.max_batch_tokens,
                 tuning="off",
+                backend="llama",
             )
             engine.load_model(resolved.path, name=name, config=config)
         taken = interleaved(
@@ -127,7 +128,7 @@ def engine_ratio(
 def compare(resolved: ResolvedModel, tuning: Tuning, n_cores: int, n_rounds: int) -> float:
     """Print the comparison of each work; return the worst ratio of the chosen one to the best."""
     metadata = read_metadata(resolved.path)
-    config = ModelConfig()
+    config = ModelConfig(backend="llama")
     model = LlamaBackend().load(metadata, config, metadata.pooling_type or "mean")
     texts = Texts(model.info.n_vocab, metadata.n_ctx_train, config.max_batch_requests)
     room = psutil.virtual_memory().available // 2
@@ -175,7 +176,7 @@ def main() -> int:
             resolved = find_model(model, Path(name))
             findings = tune_model(
                 resolved,
-                ModelConfig(),
+                ModelConfig(backend="llama"),
                 TuneOptions(given.budget_s),
                 backend=LlamaBackend(),
                 place=Place(Path(name) / "cache"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from benches.peers.peer import ONE_BY_ONE
 from embellama.bench.texts import long_texts, short_texts
 
-N_TEXTS = {"short": 1000, "mixed": 240, "passages": 64}
+N_TEXTS = {"short": 1000, "mixed": 240, "passages": 64, ONE_BY_ONE: 100}
 """Texts of each work: a few seconds for the slowest peer on two cores."""
 
 _SHORT_BEFORE = (3, 4)
@@ -25,7 +26,11 @@ def mixed(count: int) -> list[str]:
     return texts[:count]
 
 
-_MAKERS = {"short": short_texts, "mixed": mixed, "passages": long_texts}
+def _queries(count: int) -> list[str]:
+    return short_texts(count, seed=16)
+
+
+_MAKERS = {"short": short_texts, "mixed": mixed, "passages": long_texts, ONE_BY_ONE: _queries}
 
 
 def works(n_short: int) -> dict[str, list[str]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from embellama import agreements
 from embellama._llama.devices import gpus_among, list_devices
 from embellama._llama.model import LlamaBackend, LlamaModel
-from embellama._native.binding import Kernel, open_library
+from embellama._native.binding import Kernel, Library, open_library
 from embellama._native.model import NativeModel
 from embellama._native.support import find_kernel
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, EmbellamaError, ModelLoadError
 from embellama.gguf import GGUFMetadata
+from embellama.identity import ContentDigests
 from embellama.logs import log
 from embellama.types import BackendModel, ContextOptions, FloatArray, MicroBatch, PoolingType
 
@@ -29,10 +33,20 @@ _PROBES = (
 
 
 class ChosenBackend:
-    """Runs each model on the backend that its configuration asks for, or that suits it."""
+    """Runs each model on the backend that its configuration asks for, or that suits it.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Where it is kept that native vectors agreed with llama.cpp's; None: nowhere, and
+            every load compares them.
+        digests: Of files' content; shared with whoever computes them anyway.
+    """
+
+    def __init__(
+        self, *, folder: Path | None = None, digests: ContentDigests | None = None
+    ) -> None:
         self._llama = LlamaBackend()
+        self._folder = folder
+        self._digests = digests or ContentDigests()
 
     @property
     def build(self) -> str:
@@ -82,20 +96,63 @@ class ChosenBackend:
         on_cpu = config.model_copy(update={"use_gpu": False, "n_gpu_layers": None})
         words = self._llama.load_vocabulary(metadata, on_cpu, pooling_type)
         try:
-            model = NativeModel(library, kernel, metadata, pooling_type, words)
+            model = NativeModel(
+                library, kernel, metadata, pooling_type, words, use_mmap=config.use_mmap
+            )
         except BaseException:
             words.close()
             raise
         try:
-            reference = self._llama.load(metadata, on_cpu, pooling_type)
-            try:
-                _check_agreement(model, reference, metadata)
-            finally:
-                reference.close()
+            self._compare(model, library, metadata, on_cpu, pooling_type)
         except BaseException:
             model.close()
             raise
         return model
+
+    def _compare(
+        self,
+        model: NativeModel,
+        library: Library,
+        metadata: GGUFMetadata,
+        config: ModelConfig,
+        pooling_type: PoolingType,
+    ) -> None:
+        """Hold a model against llama.cpp, unless that was done before and it agreed.
+
+        Raises:
+            ModelLoadError: They differ, or could not be compared.
+        """
+        key = self._key(model, library, metadata, pooling_type)
+        if self._folder and key and agreements.is_remembered(self._folder, key):
+            return
+        reference = self._llama.load(metadata, config, pooling_type)
+        try:
+            cosine = _agreement(model, reference, metadata)
+        finally:
+            reference.close()
+        if self._folder and key:
+            agreements.remember(
+                self._folder, key, model=metadata.name, kernel=model.kernel, cosine=cosine
+            )
+
+    def _key(
+        self,
+        model: NativeModel,
+        library: Library,
+        metadata: GGUFMetadata,
+        pooling_type: PoolingType,
+    ) -> str | None:
+        """Return what an agreement is found by; None where none is kept."""
+        if self._folder is None:
+            return None
+        content = [self._digests.digest(path) for path in metadata.paths]
+        try:
+            return agreements.agreement_key(
+                model.kernel, library.path, self.build, pooling_type, content
+            )
+        except OSError as exc:  # the library was replaced since it was loaded
+            log.info("embellama.agreement.forgotten", folder=str(self._folder), error=repr(exc))
+            return None
 
 
 def _has_gpu(config: ModelConfig) -> bool:
@@ -104,23 +161,28 @@ def _has_gpu(config: ModelConfig) -> bool:
     return may_use and bool(gpus_among(list_devices()))
 
 
-def _check_agreement(model: NativeModel, reference: LlamaModel, metadata: GGUFMetadata) -> None:
-    """Raise ModelLoadError where the vectors of probe texts are not llama.cpp's."""
+def _agreement(model: NativeModel, reference: LlamaModel, metadata: GGUFMetadata) -> float:
+    """Return the worst cosine of probe texts' vectors to llama.cpp's.
+
+    Raises:
+        ModelLoadError: It is too small, or there is none.
+    """
     limit = metadata.n_ctx_train
-    sequences = [model.vocabulary.tokenize(text)[:limit] for text in _PROBES]
     try:
+        sequences = [model.vocabulary.tokenize(text)[:limit] for text in _PROBES]
         ours, theirs = _rows(model, sequences), _rows(reference, sequences)
     except EmbellamaError as exc:
         raise ModelLoadError(f"the native kernels could not be compared: {exc}") from exc
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-30)
+    worst = float(cosines.min())
     least = LEAST_COSINE.get(metadata.file_type, LEAST_COSINE_QUANTIZED)
-    if not float(cosines.min()) >= least:
+    if not worst >= least:
         raise ModelLoadError(
             f"native vectors of {metadata.name!r} agree with llama.cpp's to a cosine of "
-            f"{float(cosines.min()):.6f}, and should to {least:g}; set backend='llama', and please "
-            "report it"
+            f"{worst:.6f}, and should to {least:g}; set backend='llama', and please report it"
         )
+    return worst
 
 
 def _rows(model: BackendModel, sequences: list[np.ndarray]) -> FloatArray:

@@ -167,9 +167,9 @@ class ModelConfig(_LayeredConfig):
             for a single text, contexts of one thread for many.
         tuning: ``"auto"`` takes what ``embellama tune`` found for this model on this machine in
             place of defaults; ``"off"`` does not look.
-        backend: What computes: ``"llama"`` is llama.cpp; ``"native"`` are kernels of our own for
-            encoders of the BERT family on a CPU, and an error where they do not fit; ``"auto"``
-            takes them where they fit and agree with llama.cpp.
+        backend: What computes: ``"auto"`` takes kernels of our own for encoders of the BERT
+            family on a CPU where they fit and agree with llama.cpp, and llama.cpp everywhere else;
+            ``"native"`` is an error where they do not fit; ``"llama"`` is always llama.cpp.
         compute_type: What the native kernels multiply; sums are float32. ``"auto"``: float32 for
             files of F32 tensors alone, bfloat16 for others where the CPU has it.
         n_gpu_layers: Layers to put on the GPU. Unset: all of them where a GPU is used.
@@ -195,6 +195,7 @@ class ModelConfig(_LayeredConfig):
         "n_threads": "EMBELLAMA_N_THREADS",
         "use_gpu": "EMBELLAMA_USE_GPU",
         "max_batch_requests": "EMBELLAMA_BATCH_SIZE",
+        "backend": "EMBELLAMA_BACKEND",
     }
 
     model_path: str | Path | None = None
@@ -206,7 +207,7 @@ class ModelConfig(_LayeredConfig):
     n_threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
     n_contexts: int | None = Field(default=None, ge=1, le=MAX_CONTEXTS)
     tuning: Literal["auto", "off"] = "auto"
-    backend: Literal["auto", "llama", "native"] = "llama"
+    backend: Literal["auto", "llama", "native"] = "auto"
     compute_type: Literal["auto", "bf16", "f32"] = "auto"
     n_gpu_layers: int | None = Field(default=None, ge=0, le=10_000)
     use_gpu: bool | Literal["auto"] = "auto"

@@ -31,7 +31,7 @@ from embellama.hub.resolve import ResolvedModel, resolve_model
 from embellama.hub.store import cache_directory
 from embellama.identity import ContentDigests, file_state
 from embellama.loaded_model import LoadedModel
-from embellama.loading import find_tuning, open_model
+from embellama.loading import expected_bytes, find_tuning, open_model
 from embellama.logs import log
 from embellama.model_info import ModelInfo
 from embellama.registry import Lease, ModelRegistry
@@ -50,13 +50,14 @@ class ModelHost:
         self._config = config if config is not None else EngineConfig()
         self._process_id = os.getpid()
         self._closed = False
-        self._backend = backend if backend is not None else _any_backend()
         self._n_jobs = self._config.n_jobs or available_cores()
         self._admission = Admission(self._config.max_concurrent_requests)
         self._registry: ModelRegistry[LoadedModel] = ModelRegistry(
             memory_limit_bytes=self._config.memory_limit_bytes
         )
-        self._digests = ContentDigests(cache_directory(self._config.cache_path) / "digests")
+        cache = cache_directory(self._config.cache_path)
+        self._digests = ContentDigests(cache / "digests")
+        self._backend = backend if backend is not None else _any_backend(cache, self._digests)
         self._configured: dict[str, ModelConfig] = {}
         for model in self._config.all_models:
             name = _name_of(model)
@@ -132,9 +133,15 @@ class ModelHost:
                 digests=self._digests,
                 tuning=tuning,
             ),
-            n_bytes=resolved.size_bytes,
+            n_bytes=self._expected_bytes(resolved, config),
         )
         return loaded.info
+
+    def _expected_bytes(self, resolved: ResolvedModel, config: ModelConfig) -> int:
+        """Tell what a load will take, exactly where there is a limit to hold it against."""
+        if self._config.memory_limit_bytes is None:
+            return resolved.size_bytes
+        return expected_bytes(resolved, config)
 
     def _tuned(
         self,
@@ -295,11 +302,12 @@ class ModelHost:
             raise ContextError("the engine is closed; make a new one")
 
 
-def _any_backend() -> Backend:
+def _any_backend(cache: Path, digests: ContentDigests) -> Backend:
     # imported here so that `import embellama` does not load the native library
+    from embellama import agreements  # noqa: PLC0415
     from embellama.backends import ChosenBackend  # noqa: PLC0415
 
-    return ChosenBackend()
+    return ChosenBackend(folder=cache / agreements.FOLDER, digests=digests)
 
 
 def _checked_name(name: object) -> str:

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from embellama._native.memory import expected_shape, shape_on
+from embellama._native.model import NativeModel
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.gguf import GGUFMetadata, read_metadata
@@ -17,7 +19,6 @@ from embellama.identity import ContentDigests, file_state, model_fingerprint
 from embellama.layout import CoreShare, share_cores, threads_for
 from embellama.loaded_model import LoadedModel
 from embellama.logs import log
-from embellama.memory_estimate import shape_of
 from embellama.model_info import ModelInfo
 from embellama.pooling import PoolingDecision, decide_pooling
 from embellama.rerank.cross_encoder import cross_encoder_for
@@ -68,9 +69,10 @@ def open_model(
             cross_encoder_for(metadata, tokenizer, model.control_tokens) if is_reranker else None
         )
         clock.mark("tokenizer")
+        kernel = model.kernel if isinstance(model, NativeModel) else None
         cores = share_cores(
             config,
-            shape_of(metadata),
+            shape_on(metadata, kernel),
             tuned=_layouts_on(tuning, model.info.device),
             on_gpu=model.info.n_layers_offloaded > 0,
         )
@@ -121,6 +123,21 @@ def with_exact_scores(
     if scores_pairs and config.flash_attn == "auto":
         return config.model_copy(update={"flash_attn": False})
     return config
+
+
+def expected_bytes(resolved: ResolvedModel, config: ModelConfig) -> int:
+    """Tell what a model's weights will take in memory, before it is loaded.
+
+    Raises:
+        ConfigurationError: See `find_kernel`.
+        GGUFFormatError, ModelNotFoundError: The file cannot be used.
+    """
+    if config.backend == "llama":
+        return resolved.size_bytes
+    metadata = read_metadata(resolved.path)
+    pooling = pooling_for(metadata, resolved.entry, config)
+    shape = expected_shape(metadata, config, pooling.pooling_type)
+    return resolved.size_bytes if shape.kernel_memory is None else shape.weights_bytes
 
 
 def find_tuning(

@@ -4,12 +4,14 @@ llama.cpp keeps the logits of every token of a micro-batch, also when only embed
 ``n_tokens × n_vocab × 4`` bytes in every context. For a vocabulary of 250,000 tokens that is 1 MB a
 token and far more than everything else, so that the longest text decides.
 Source: ``llama_context::output_reserve`` in llama-context.cpp.
+
+The native kernels keep none, but hold the weights in an order of their own.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from embellama.config import ModelConfig
 from embellama.gguf import EMBEDDING_ARCHITECTURES, GGUFMetadata
@@ -22,6 +24,9 @@ Source: resident memory with llama-cpp-python 0.3.36 for CPUs on Linux: 71 MB, a
 
 CONTEXT_BYTES = 3_500_000
 """What a worker's thread, its heap and llama.cpp's graph add to the buffers. Source: as above."""
+
+KERNEL_CONTEXT_BYTES = 1_000_000
+"""What a worker's thread and its heap add to the kernels' workspace at most. Source: as above."""
 
 VOCABULARY_BYTES_PER_TOKEN = {"bert": 350, "llama": 350, "gpt2": 500, "t5": 700}
 """Of one token in llama.cpp's tables, and its part of the header, by kind of vocabulary.
@@ -37,12 +42,20 @@ _FLOAT = 4
 _WITH_CACHE = {"llama-embed", "t5encoder"}
 
 
+class ContextMemory(Protocol):
+    """What knows the contexts of another backend than llama.cpp."""
+
+    def context_bytes(self, n_tokens: int, n_threads: int = 1) -> int:
+        """Return what a context takes for micro-batches of so many tokens on so many threads."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ModelShape:
     """The widths of a model that decide about memory.
 
     Attributes:
-        weights_bytes: Of all tensors.
+        weights_bytes: Of all tensors, as they are in memory.
         n_vocab: Tokens of the vocabulary.
         vocab_kind: As in `GGUFMetadata`.
         n_layer: Layers.
@@ -59,6 +72,7 @@ class ModelShape:
         has_relative_bias: Whether attention gets a bias for every pair, which rules out the fused
             kernel.
         n_ctx: The longest text.
+        kernel_memory: How the native kernels' contexts are, if those run the model.
     """
 
     weights_bytes: int
@@ -77,6 +91,7 @@ class ModelShape:
     has_cache: bool
     has_relative_bias: bool
     n_ctx: int
+    kernel_memory: ContextMemory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,8 @@ class MemoryEstimate:
         process: Python, this package and llama.cpp's code; what else your program holds is extra.
         weights: The tensors, shared by all contexts.
         vocabulary: llama.cpp's tables of tokens.
-        outputs: Logits and rows of every token of the largest micro-batch, in all contexts.
+        outputs: Of all contexts: logits and rows of every token of the largest micro-batch; without
+            logits on the native kernels.
         buffers: What the forward passes write, in all contexts.
         n_tokens: The largest micro-batch it was computed for.
     """
@@ -175,6 +191,9 @@ def context_bytes(shape: ModelShape, config: ModelConfig, n_tokens: int) -> int:
 def _context_parts(shape: ModelShape, config: ModelConfig, n_tokens: int) -> tuple[int, int]:
     """Bytes of a context's outputs, and of what its forward passes write."""
     n_outputs = max(n_tokens, config.max_batch_requests)
+    if shape.kernel_memory is not None:
+        workspace = shape.kernel_memory.context_bytes(n_tokens, config.n_threads or 1)
+        return n_outputs * shape.n_embd * _FLOAT, KERNEL_CONTEXT_BYTES + workspace
     outputs = n_outputs * (shape.n_vocab + shape.n_embd) * _FLOAT
     fused = config.flash_attn is not False
     return outputs, CONTEXT_BYTES + _compute_bytes(shape, n_tokens, fused=fused)

@@ -28,6 +28,8 @@ _VARIABLES = (
     "N_THREADS",
     "USE_GPU",
     "BATCH_SIZE",
+    "BACKEND",
+    "ISA",
 )
 
 

@@ -1,4 +1,4 @@
-"""The real llama.cpp with a note taken of every sequence, and calls at once."""
+"""The real backend with a note taken of every sequence, and calls at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from embellama import EmbeddingEngine, ModelConfig
-from embellama._llama.model import LlamaBackend
+from embellama.backends import ChosenBackend
 from embellama.cache import EmbeddingCache
 from embellama.config import ModelConfig as Config
 from embellama.gguf import GGUFMetadata
@@ -34,14 +34,14 @@ After = Callable[[FloatArray], FloatArray]
 
 
 class RecordingBackend:
-    """llama.cpp, or another backend, that remembers what it was given.
+    """What an engine has by itself, or another backend, that remembers what it was given.
 
     ``before`` may be set at any time: it is called with each micro-batch before it is computed,
     and may block or raise. ``after`` may change the rows.
     """
 
     def __init__(self, inner: Backend | None = None) -> None:
-        self._inner = inner if inner is not None else LlamaBackend()
+        self._inner = inner if inner is not None else ChosenBackend()
         self.sequences: list[list[int]] = []
         self.contexts: list[ContextOptions] = []
         self.before: Before = lambda batch: None

@@ -22,7 +22,7 @@ LAYERS = (
     | {"batching", "pooling", "wordpiece", "precision", "similarity"}
     | {"memory_estimate"},
     {"_parallel", "_llama", "_native", "cache", "identity", "spans"},
-    {"tokenization", "encoding", "inputs", "model_info", "testing", "backends"}
+    {"tokenization", "encoding", "inputs", "model_info", "testing", "backends", "agreements"}
     | {"layout", "waiting", "worker", "scheduler", "tuning"}
     | {"statistics", "results", "request", "chunks"},
     {"hub"},

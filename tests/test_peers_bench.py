@@ -166,12 +166,13 @@ def test_the_best_is_the_fastest_of_those_close_enough():
     fidelity = {
         "ours A": Fidelity(1.0, 1.0),
         "ours B": Fidelity(0.9989, 0.99),
-        "ours C": Fidelity(0.999, 0.9),
+        "ours C": Fidelity(0.9999, 0.9),
         "theirs": Fidelity(1.0, 1.0),
     }
     ours = ["ours A", "ours B", "ours C", "ours never measured"]
     assert best_of(ours, seconds, fidelity) == "ours C"
     assert best_of(ours, seconds, {}) is None
+    assert best_of(ours, seconds, fidelity, least=0.99995) != "ours C"
 
 
 def test_ratios_are_taken_within_a_round():
@@ -378,6 +379,17 @@ def result():
     return result_of(_Plan, outcome, "a machine", tables)
 
 
+def test_texts_one_by_one_are_told_by_their_median():
+    turns = [Turn(n, "single", "embellama BF16", 1.0, 0.0, p50_s=0.002) for n in range(3)]
+    turns += [Turn(n, "single", "slow", 1.0, 0.0, p50_s=0.005) for n in range(3)]
+    fidelity = {"embellama BF16": Fidelity(0.99999, 0.9999)}
+    best, rows = table(turns, "single", 100, ["embellama BF16"], fidelity)
+    assert best == "embellama BF16"
+    assert rows["embellama BF16"].texts_per_s.median == pytest.approx(500)
+    assert rows["slow"].ratio is not None
+    assert rows["slow"].ratio.median == pytest.approx(2.5)
+
+
 def test_a_result_keeps_raw_rounds_and_is_plain_data(result):
     read = json.loads(json.dumps(result))
     assert read["turns"][0] == {
@@ -386,6 +398,7 @@ def test_a_result_keeps_raw_rounds_and_is_plain_data(result):
         "peer": "onnxruntime int8",
         "seconds": 0.1,
         "idle_cpu_s": 0.9,
+        "p50_s": None,
     }
     assert list(read["tables"]["short"]["rows"]) == ["embellama BF16", "onnxruntime int8"]
     assert [peer["name"] for peer in read["peers"]] == ["embellama BF16", "onnxruntime int8"]

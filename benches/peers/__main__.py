@@ -35,6 +35,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=available_cores(physical=True))
     for work, count in N_TEXTS.items():
         parser.add_argument(f"--n-{work}", type=int, default=count, help="texts of this work")
+    parser.add_argument(
+        "--fidelity",
+        type=float,
+        default=figures.MIN_FIDELITY,
+        help="mean cosine to F32 that embellama's best has to have",
+    )
     parser.add_argument("--json", type=Path, help="write everything measured, raw rounds too")
     parser.add_argument(
         "--png", type=Path, help="draw it (matplotlib, or --python matplotlib=PATH)"
@@ -83,7 +89,9 @@ def main() -> None:
         outcome = session.run(plan, specs, reference)
         ours = [spec.name for spec in specs if spec.family in roster.FAMILIES]
         tables = {
-            work: figures.table(outcome.turns, work, len(texts), ours, outcome.fidelity[work])
+            work: figures.table(
+                outcome.turns, work, len(texts), ours, outcome.fidelity[work], given.fidelity
+            )
             for work, texts in works.items()
         }
         result = result_of(plan, outcome, machine, tables)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benches.peers.peer import ONE_BY_ONE
 from benches.peers.turns import Turn
 
-MIN_FIDELITY = 0.999
+MIN_FIDELITY = 0.9999
 """Mean cosine to F32 from which a file type counts as the same vectors, only faster."""
 
 
@@ -67,11 +68,13 @@ def compare(rows: NDArray[np.float32], reference: NDArray[np.float32]) -> Fideli
 
 
 def seconds_by_round(turns: Iterable[Turn], work: str) -> dict[str, dict[int, float]]:
-    """Sort the times of a work by peer and round."""
+    """Sort the times of a work by peer and round: of all texts, or of one where they were alone."""
     found: dict[str, dict[int, float]] = {}
     for turn in turns:
         if turn.work == work:
-            found.setdefault(turn.peer, {})[turn.round] = turn.seconds
+            found.setdefault(turn.peer, {})[turn.round] = (
+                turn.seconds if turn.p50_s is None else turn.p50_s
+            )
     return found
 
 
@@ -79,12 +82,13 @@ def best_of(
     candidates: Iterable[str],
     seconds: Mapping[str, Mapping[int, float]],
     fidelity: Mapping[str, Fidelity],
+    least: float = MIN_FIDELITY,
 ) -> str | None:
     """Name the fastest candidate whose vectors are close enough to the reference's."""
     faithful = [
         name
         for name in candidates
-        if name in seconds and name in fidelity and fidelity[name].mean >= MIN_FIDELITY
+        if name in seconds and name in fidelity and fidelity[name].mean >= least
     ]
     return min(faithful, key=lambda name: statistics.median(seconds[name].values()), default=None)
 
@@ -101,10 +105,13 @@ def table(
     n_texts: int,
     candidates: Sequence[str],
     fidelity: Mapping[str, Fidelity],
+    least: float = MIN_FIDELITY,
 ) -> tuple[str | None, dict[str, Row]]:
     """Give the best of the candidates for a work, and each peer's row."""
     seconds = seconds_by_round(turns, work)
-    best = best_of(candidates, seconds, fidelity)
+    if work == ONE_BY_ONE:
+        n_texts = 1
+    best = best_of(candidates, seconds, fidelity, least)
     rows = {
         name: Row(
             Spread.of(n_texts / taken for taken in rounds.values()),

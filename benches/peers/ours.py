@@ -37,6 +37,9 @@ class Embellama(Peer):
     def embed(self, texts: Sequence[str]) -> NDArray[Any]:
         return self._engine.embed_batch("m", texts)
 
+    def embed_one(self, text: str) -> NDArray[Any]:
+        return self._engine.embed("m", text)
+
     def count_tokens(self, texts: Sequence[str]) -> int:
         return self._engine.embed_detailed("m", texts).usage.n_tokens
 

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ONE_BY_ONE = "single"
+"""The work whose texts are embedded one after the other, as an application does with a query."""
+
 BATCH = 32
 """Texts of a padded batch; the default of sentence-transformers. Sorted by length, they pad
 little."""
@@ -28,6 +31,10 @@ class Peer:
     def embed(self, texts: Sequence[str]) -> Any:
         """Embed texts, and return what this way returns by itself: this is what is timed."""
         raise NotImplementedError
+
+    def embed_one(self, text: str) -> Any:
+        """Embed one text, the way that one alone is embedded."""
+        return self.embed([text])
 
     def rows(self, native: Any) -> NDArray[np.float32]:
         """Turn what `embed` returned into float32 (n_texts, n_embd), rows of length 1."""

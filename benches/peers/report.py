@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benches.peers.figures import Row
+from benches.peers.peer import ONE_BY_ONE
 from benches.peers.session import Outcome
 from benches.peers.settings import Plan
 
@@ -86,22 +87,24 @@ def print_report(result: Mapping[str, Any], installs: Mapping[str, str]) -> None
 def _print_work(result: Mapping[str, Any], work: str) -> None:
     facts, best = result["works"][work], result["tables"][work]["best"]
     per_text = facts["n_tokens"] / facts["n_texts"]
-    print(f"\n{work}: {facts['n_texts']} texts, {per_text:.1f} tokens a text")
+    is_single = work == ONE_BY_ONE
+    each = ", one by one" if is_single else ""
+    print(f"\n{work}: {facts['n_texts']} texts{each}, {per_text:.1f} tokens a text")
     against = f"best of embellama ({best}) ÷ it" if best else "no best of embellama"
     print(
-        f"  {'':31} {'texts/s':>8} {'from..to':>15} {'tokens/s':>9} {'cosine, worst':>16}  {against}"
+        f"  {'':31} {'texts/s':>8} {'from..to':>15} {'p50 ms' if is_single else 'tokens/s':>9} "
+        f"{'cosine, worst':>16}  {against}"
     )
     for name, row in result["tables"][work]["rows"].items():
         speed, fidelity, ratio = row["texts_per_s"], row["fidelity"], row["ratio"]
+        median = speed["median"]
+        own = f"{1000 / median:9.3f}" if is_single else f"{median * per_text:9.0f}"
         spread = f"{speed['low']:.1f}..{speed['high']:.1f}"
         cosines = f"{fidelity['mean']:.5f} {fidelity['worst']:.5f}" if fidelity else "-"
         times = (
             f"{ratio['median']:5.2f} ({ratio['low']:.2f}..{ratio['high']:.2f})" if ratio else "-"
         )
-        print(
-            f"  {name:31} {speed['median']:8.1f} {spread:>15} "
-            f"{speed['median'] * per_text:9.0f} {cosines:>16}  {times}"
-        )
+        print(f"  {name:31} {median:8.1f} {spread:>15} {own} {cosines:>16}  {times}")
 
 
 def _print_profile(name: str, profiles: Mapping[str, Mapping[str, float]]) -> None:

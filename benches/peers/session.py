@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benches.peers.figures import Fidelity, compare
+from benches.peers.peer import ONE_BY_ONE
 from benches.peers.process import PeerError, PeerProcess
 from benches.peers.roster import NATIVE, OURS, REFERENCE, PeerSpec
 from benches.peers.settings import Plan, Settings
@@ -134,6 +135,8 @@ def _profile(plan: Plan, processes: dict[str, PeerProcess], outcome: Outcome) ->
         if name in outcome.absent or process.spec.family not in PROFILED:
             continue
         for work in plan.works:
+            if work == ONE_BY_ONE:  # a profile is of a batch
+                continue
             try:
                 shares = process.ask("profile", work=work)["shares"]
             except PeerError as exc:

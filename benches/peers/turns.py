@@ -26,6 +26,7 @@ class Turn:
         peer: Whose turn it was.
         seconds: Wall-clock time from texts to vectors.
         idle_cpu_s: Processor's time its process took since its turn before.
+        p50_s: Where texts were embedded one by one, the median of a text.
     """
 
     round: int
@@ -33,6 +34,7 @@ class Turn:
     peer: str
     seconds: float
     idle_cpu_s: float
+    p50_s: float | None = None
 
 
 def shuffled(items: Sequence[T], seed: int) -> list[T]:
@@ -63,4 +65,6 @@ def take_turns(
                     alive.remove(name)
                     on_failure(name, exc)
                     continue
-                yield Turn(number, work, name, answer["seconds"], answer["idle_cpu_s"])
+                yield Turn(
+                    number, work, name, answer["seconds"], answer["idle_cpu_s"], answer.get("p50_s")
+                )

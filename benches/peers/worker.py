@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benches.peers.peer import Peer
+from benches.peers.peer import ONE_BY_ONE, Peer
 
 
 class Host:
@@ -54,7 +55,7 @@ class Host:
         return {"n_tokens": n_tokens}
 
     def run(self, work: str) -> dict[str, float]:
-        """Embed a work and say how long it took.
+        """Embed a work and say how long it took; of texts one by one, the median of one too.
 
         ``idle_cpu_s`` is the processor's time that this process took since it last had a turn: a
         peer that spins while others have theirs would show it; llama-server, a process of its own,
@@ -62,11 +63,13 @@ class Host:
         """
         texts = self._works[work]
         idle_cpu_s = time.process_time() - self._cpu_s_before
-        start = time.perf_counter()
-        self.peer.embed(texts)
-        seconds = time.perf_counter() - start
+        if work == ONE_BY_ONE:
+            each = [_seconds(self.peer.embed_one, text) for text in texts]
+            times = {"seconds": sum(each), "p50_s": statistics.median(each)}
+        else:
+            times = {"seconds": _seconds(self.peer.embed, texts)}
         self._cpu_s_before = time.process_time()
-        return {"seconds": seconds, "idle_cpu_s": idle_cpu_s}
+        return {**times, "idle_cpu_s": idle_cpu_s}
 
     def profile(self, work: str) -> dict[str, Any]:
         """Say where the time of a work goes."""
@@ -76,6 +79,12 @@ class Host:
         """End the peer, if there is one."""
         if self._peer is not None:
             self._peer.close()
+
+
+def _seconds(embed: Callable[[Any], Any], given: Any) -> float:
+    start = time.perf_counter()
+    embed(given)
+    return time.perf_counter() - start
 
 
 def answer(host: Host, line: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from embellama.errors import ConfigurationError
 
 ComputeType = Literal["bf16", "f32"]
 
-VERSION = 2
+VERSION = 3
 """Of the calls declared here. Source: ``EM_VERSION`` in native/src/embellama_native.h."""
 
 _FILE_NAME = {"win32": "embellama_native.dll", "darwin": "libembellama_native.dylib"}.get(
@@ -89,7 +89,13 @@ class Library:
                 f"the native kernels in {str(path)!r} cannot be loaded: {exc}; reinstall "
                 "embellama, or set backend='llama'"
             ) from exc
-        found = int(self.c.em_version())
+        try:
+            found = int(self.c.em_version())
+        except AttributeError as exc:
+            raise ConfigurationError(
+                f"{str(path)!r} has no native kernels in it: {exc}; reinstall embellama, or set "
+                "backend='llama'"
+            ) from exc
         if found != VERSION:
             raise ConfigurationError(
                 f"the native kernels in {str(path)!r} are version {found}, and embellama wants "
@@ -174,7 +180,17 @@ def _declare(c: Any) -> None:
         "em_context_bytes": (number, (pointer,)),
         "em_encode": (
             ctypes.c_int32,
-            (pointer, pointer, pointer, pointer, number, ctypes.c_int32, pointer, *message),
+            (
+                pointer,
+                pointer,
+                pointer,
+                pointer,
+                number,
+                ctypes.c_int32,
+                ctypes.c_int32,
+                pointer,
+                *message,
+            ),
         ),
     }
     for name, (result, arguments) in signatures.items():

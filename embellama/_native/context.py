@@ -40,6 +40,7 @@ class NativeContext:
         self._n_embd = n_embd
         self._n_tokens = options.n_tokens
         self._n_sequences = options.n_sequences
+        self._n_threads = options.n_threads
         self._pooling = POOLING_CODES[pooling_type]
         self._message = Message()
         self._handle = self._c.em_context_new(model, options.n_tokens, *self._message.arguments)
@@ -51,7 +52,8 @@ class NativeContext:
         self.size_bytes = int(self._c.em_context_bytes(self._handle))
 
     def set_n_threads(self, n_threads: int) -> None:
-        """Do nothing: a micro-batch belongs to one thread."""
+        """Change how many threads share a micro-batch; see `BackendContext.set_n_threads`."""
+        self._n_threads = n_threads
 
     def run(self, batch: MicroBatch) -> FloatArray:
         """Compute a micro-batch; see `BackendContext.run`.
@@ -88,6 +90,7 @@ class NativeContext:
             offsets.ctypes.data,
             batch.n_sequences,
             self._pooling,
+            self._n_threads,
             out.ctypes.data,
             *self._message.arguments,
         )

@@ -16,7 +16,7 @@ from embellama._native.architectures import (
 )
 from embellama._native.binding import Kernel, Library, Message, Shape
 from embellama._native.context import NativeContext
-from embellama._native.weights import MappedWeights
+from embellama._native.weights import TOKEN_TABLE, MappedWeights
 from embellama.errors import ContextError, ModelLoadError
 from embellama.gguf import GGUFMetadata
 from embellama.types import BackendInfo, BackendModel, ContextOptions, PoolingType, Vocabulary
@@ -37,6 +37,7 @@ class NativeModel:
         metadata: The model's file.
         pooling_type: How token rows become one vector.
         words: The same file opened for its vocabulary; closed with this.
+        use_mmap: Whether token rows are read from the mapped file; otherwise from a copy.
 
     Raises:
         ModelLoadError: The tensors do not fit together, or memory is short.
@@ -49,11 +50,13 @@ class NativeModel:
         metadata: GGUFMetadata,
         pooling_type: PoolingType,
         words: BackendModel,
+        *,
+        use_mmap: bool = True,
     ) -> None:
         self._library = library
         self._pooling_type: PoolingType = pooling_type
         self._words = words
-        self._weights = MappedWeights(metadata)
+        self._weights = MappedWeights(metadata, use_mmap=use_mmap)
         message = Message()
         shape = _shape_of(metadata)
         self._handle: Any = library.c.em_model_new(
@@ -68,8 +71,9 @@ class NativeModel:
                 f"the native kernels cannot take {str(metadata.path)!r}: {message}; "
                 "set backend='llama'"
             )
+        self._weights.release()
         self.kernel = kernel
-        table = metadata.tensors["token_embd.weight"].size_bytes
+        table = metadata.tensors[TOKEN_TABLE].size_bytes
         self.info: BackendInfo = replace(
             words.info,
             n_embd=metadata.n_embd,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 from embellama._native.architectures import ARCHITECTURES, slots_of
 from embellama._native.binding import Kernel, open_library
 from embellama._native.weights import TYPE_CODES
 from embellama.config import ModelConfig
+from embellama.errors import ConfigurationError
 from embellama.gguf import GGUFMetadata
+from embellama.logs import log
 from embellama.types import PoolingType
 
 NOT_COMPILED = "embellama was installed without a C++ compiler, and so without the native kernels"
+
+ISA_VARIABLE = "EMBELLAMA_ISA"
+"""Environment variable with the only instruction set to use, to measure it or to find a fault."""
 
 
 def why_not(metadata: GGUFMetadata, pooling_type: PoolingType) -> str | None:
@@ -39,34 +47,75 @@ def find_kernel(
 ) -> Kernel | str:
     """Return the kernel that a model can run on, or what keeps it off them all.
 
-    What ``backend`` says is left out of account.
+    Of what ``backend`` says only this counts: kernels that are there and cannot be loaded keep no
+    model from llama.cpp, and the log says so, unless they were asked for by name.
 
     Raises:
-        ConfigurationError: The kernels are there and cannot be loaded.
+        ConfigurationError: `ISA_VARIABLE` names nothing that is there; or ``backend`` is
+            ``"native"`` and the kernels cannot be loaded.
     """
     if config.use_gpu is True or config.n_gpu_layers:
         return "it is meant for a GPU"
+    if config.use_mlock:
+        return "use_mlock is set, and the kernels do not lock what they packed"
     reason = why_not(metadata, pooling_type)
     if reason is not None:
         return reason
-    library = open_library()
+    try:
+        library = open_library()
+    except ConfigurationError as exc:
+        if config.backend == "native":
+            raise
+        log.warning("embellama.native.unusable", reason=str(exc))
+        return f"they cannot be used: {exc}"
     return NOT_COMPILED if library is None else choose_kernel(metadata, config, library.kernels)
 
 
+def kernels_in_use(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Return the kernels that models may run on, the fastest first.
+
+    Those of `ISA_VARIABLE` alone where it is set; otherwise all but the scalar ones, which are what
+    others are tested against and slower than llama.cpp.
+
+    Raises:
+        ConfigurationError: There are none of that instruction set.
+    """
+    wanted = wanted_isa()
+    if wanted is None:
+        return [one for one in kernels if one.isa != "scalar"]
+    found = [one for one in kernels if one.isa == wanted]
+    if not found:
+        there = ", ".join(dict.fromkeys(one.isa for one in kernels))
+        raise ConfigurationError(
+            f"{ISA_VARIABLE} = {wanted!r}, and this CPU has kernels for {there}; set it to one of "
+            "these, or unset it"
+        )
+    return found
+
+
+def wanted_isa() -> str | None:
+    """Return the only instruction set to use; None: whatever is there."""
+    return os.environ.get(ISA_VARIABLE, "").strip() or None
+
+
 def choose_kernel(
-    metadata: GGUFMetadata, config: ModelConfig, kernels: tuple[Kernel, ...]
+    metadata: GGUFMetadata, config: ModelConfig, kernels: Sequence[Kernel]
 ) -> Kernel | str:
     """Choose the fastest kernel for a model, or say why there is none.
 
     Files whose tensors are all F32 are multiplied in float32, others in bfloat16 where the CPU can,
     unless ``compute_type`` says otherwise.
+
+    Raises:
+        ConfigurationError: See `kernels_in_use`.
     """
-    fitting = [one for one in kernels if one.isa != "scalar" and _fits(metadata, one)]
+    fitting = [one for one in kernels_in_use(kernels) if _fits(metadata, one)]
     if config.compute_type != "auto":
         fitting = [one for one in fitting if one.compute_type == config.compute_type]
     if not fitting:
+        only = f", of {ISA_VARIABLE} = {isa}," if (isa := wanted_isa()) else ""
         return (
-            f"this CPU has no kernel with compute_type {config.compute_type!r} for widths of "
+            f"this CPU has no kernel{only} with compute_type {config.compute_type!r} for widths of "
             f"{metadata.n_embd}, {metadata.n_ff} and {metadata.head_size}"
         )
     is_whole = {place.type_name for place in metadata.tensors.values()} == {"F32"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from embellama._native.memory import expected_shape
 from embellama.bench.tune_findings import TuneFindings
 from embellama.bench.tune_layouts import candidate_layouts
 from embellama.bench.tune_search import Found, Search, VariantFindings
@@ -24,7 +25,7 @@ from embellama.identity import ContentDigests
 from embellama.layout import threads_for
 from embellama.loading import pooling_for, with_exact_scores
 from embellama.logs import log
-from embellama.memory_estimate import estimate_memory, shape_of
+from embellama.memory_estimate import estimate_memory
 from embellama.tuning import (
     FOLDER,
     WORKS,
@@ -207,7 +208,6 @@ def _search(
             texts,
             n_cores=n_cores,
             fits=fits,
-            one_thread=variants.is_native,
         )
         for work in WORKS
     }
@@ -239,7 +239,7 @@ def _memory_check(
     metadata: GGUFMetadata, config: ModelConfig, texts: Texts
 ) -> Callable[[Layout], bool]:
     """Return what tells whether the buffers of a layout fit well into the memory that is free."""
-    shape = shape_of(metadata)
+    shape = expected_shape(metadata, config, metadata.pooling_type or "mean")
     longest = max(texts.lengths("long"))
     room = MEMORY_SHARE * psutil.virtual_memory().available
 

@@ -20,7 +20,6 @@ def candidate_layouts(
     *,
     n_cores: int,
     fits: Callable[[Layout], bool] = lambda _: True,
-    one_thread: bool = False,
 ) -> list[Layout]:
     """List layouts of a work in order of preference, the default first.
 
@@ -34,13 +33,9 @@ def candidate_layouts(
         texts: What is computed.
         n_cores: Cores to share out.
         fits: Whether there is memory for a layout; not asked of the default.
-        one_thread: Whether a context computes on one thread, whatever number it is told; then a
-            single text has one layout, and many texts have a context for each core.
     """
-    shares = [n_cores] if one_thread else _shares(n_cores)
-    if work == "single" and one_thread:
-        ways = []
-    elif work == "single":
+    shares = _shares(n_cores)
+    if work == "single":
         threads = sorted(_shares(n_cores), reverse=True)
         ways = [Layout(1, n, default.max_batch_tokens) for n in threads if n <= MAX_THREADS]
     else:

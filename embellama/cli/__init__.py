@@ -21,7 +21,12 @@ from embellama.cli.errors import GuardedGroup, finish_streams
 from embellama.cli.info import info_command
 from embellama.cli.models import models_command, pull_command
 from embellama.cli.rerank import rerank_command
-from embellama.cli.settings import Settings, log_to_stderr, with_global_options_first
+from embellama.cli.settings import (
+    BackendName,
+    Settings,
+    log_to_stderr,
+    with_global_options_first,
+)
 from embellama.cli.similar import similar_command
 from embellama.cli.tune import tune_command
 
@@ -85,6 +90,13 @@ def _global_options(
         int | None,
         typer.Option(metavar="N", help="CPU threads; the physical cores unless given."),
     ] = None,
+    backend: Annotated[
+        BackendName | None,
+        typer.Option(
+            help="What computes: native kernels where they fit (auto), llama.cpp, or an error "
+            "where the kernels do not fit (native). [env: EMBELLAMA_BACKEND]"
+        ),
+    ] = None,
     verbose: Annotated[
         int,
         typer.Option(
@@ -102,7 +114,13 @@ def _global_options(
         ),
     ] = False,
 ) -> None:
-    ctx.obj = Settings(cache_path=cache_path, offline=offline, n_threads=threads, verbosity=verbose)
+    ctx.obj = Settings(
+        cache_path=cache_path,
+        offline=offline,
+        n_threads=threads,
+        verbosity=verbose,
+        backend=backend,
+    )
     ctx.call_on_close(log_to_stderr(verbose))
 
 

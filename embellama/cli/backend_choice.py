@@ -15,7 +15,7 @@ def expected_backend(metadata: GGUFMetadata, config: ModelConfig, pooling_type: 
     A load that may choose compares vectors too, and looks for a GPU.
 
     Raises:
-        ConfigurationError: The native kernels are there and cannot be loaded.
+        ConfigurationError: See `find_kernel`.
     """
     if config.backend == "llama":
         return "llama.cpp (backend = 'llama')"

@@ -7,7 +7,13 @@ import shutil
 import sys
 
 from embellama._native.binding import Kernel, open_library
-from embellama._native.support import NOT_COMPILED, find_kernel
+from embellama._native.support import (
+    ISA_VARIABLE,
+    NOT_COMPILED,
+    find_kernel,
+    kernels_in_use,
+    wanted_isa,
+)
 from embellama.bench.machine import describe_kernels
 from embellama.cli.findings import Finding, failure, note, ok
 from embellama.errors import ConfigurationError
@@ -43,7 +49,15 @@ def check_kernels() -> Finding:
         return note(
             f"native kernels: none for this CPU in {library.path}; all models run on llama.cpp"
         )
-    return ok(f"native kernels: {describe_kernels(library.kernels)}; in {library.path}")
+    try:
+        in_use = kernels_in_use(library.kernels)
+    except ConfigurationError as exc:
+        return failure(f"native kernels: {exc}")
+    there = f"{describe_kernels(library.kernels)}; in {library.path}"
+    if wanted_isa() is not None:
+        only = ", ".join(f"{one.isa} ({one.compute_type})" for one in in_use)
+        return note(f"native kernels: only {only}, for {ISA_VARIABLE} is set; there are {there}")
+    return ok(f"native kernels: {there}")
 
 
 def _how_to_compile() -> str:
@@ -82,10 +96,14 @@ def check_backend(info: ModelInfo, metadata: GGUFMetadata) -> Finding:
 
 
 def check_native_type(info: ModelInfo) -> Finding:
-    """Say whether a model on the native kernels could be multiplied in a faster type."""
+    """Say whether a model on the native kernels could be multiplied in a faster type.
+
+    Raises:
+        ConfigurationError: `ISA_VARIABLE` names nothing that is there.
+    """
     library = open_library()
-    kernels = () if library is None else library.kernels
-    has_bf16 = any(one.compute_type == "bf16" and one.isa != "scalar" for one in kernels)
+    kernels = [] if library is None else kernels_in_use(library.kernels)
+    has_bf16 = any(one.compute_type == "bf16" for one in kernels)
     if has_bf16 and info.backend.endswith("f32)"):
         return note(
             f"file type: {info.file_type} is multiplied in float32 here; BF16, or compute_type = "

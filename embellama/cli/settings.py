@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import typer
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from embellama.model_info import ModelInfo
 
 _SWITCHES = ("--offline", "--verbose", "-v", "-vv")
-_WITH_VALUE = ("--cache-path", "--threads")
+_WITH_VALUE = ("--cache-path", "--threads", "--backend")
+
+BackendName: TypeAlias = Literal["auto", "llama", "native"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,14 @@ class Settings:
         offline: Use only what is stored.
         n_threads: CPU threads; None leaves it to the configuration.
         verbosity: How often ``--verbose`` was given.
+        backend: What computes; None leaves it to the configuration.
     """
 
     cache_path: Path | None = None
     offline: bool = False
     n_threads: int | None = None
     verbosity: int = 0
+    backend: BackendName | None = None
 
     def engine_config(self) -> EngineConfig:
         """Return the engine's settings; configured models are loaded only when they are named."""
@@ -52,12 +56,13 @@ class Settings:
         """Return a model's settings: those configured under its name, or the defaults."""
         from embellama.config import ModelConfig  # noqa: PLC0415
 
+        options: dict[str, Any] = {"n_threads": self.n_threads, "backend": self.backend}
+        given = {name: value for name, value in options.items() if value is not None}
         for configured in self.engine_config().all_models:
             if configured.model_name == model:
-                threads = {} if self.n_threads is None else {"n_threads": self.n_threads}
-                given = configured.model_dump(exclude_unset=True, exclude_none=True)
-                return ModelConfig(**{**given, **threads})
-        return ModelConfig(n_threads=self.n_threads)
+                settings = configured.model_dump(exclude_unset=True, exclude_none=True)
+                return ModelConfig(**{**settings, **given})
+        return ModelConfig(**given)
 
 
 def settings_of(ctx: typer.Context) -> Settings:

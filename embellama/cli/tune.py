@@ -54,8 +54,10 @@ def tune_command(
     passages and for a single text. Other file types and kinds of attention are measured too, and
     told: they change the vectors, so they stay your choice. Leave the machine alone meanwhile.
     """
+    from embellama.agreements import FOLDER  # noqa: PLC0415
     from embellama.backends import ChosenBackend  # noqa: PLC0415
     from embellama.bench.tune import Place, TuneOptions, tune_model  # noqa: PLC0415
+    from embellama.hub.store import cache_directory  # noqa: PLC0415
 
     settings = settings_of(ctx)
     options = TuneOptions(budget_s, allow_types, least_cosine)
@@ -65,7 +67,7 @@ def tune_command(
         resolve(settings, model),
         settings.model_config(model),
         options,
-        backend=ChosenBackend(),
+        backend=ChosenBackend(folder=cache_directory(engine.cache_path) / FOLDER),
         place=Place(engine.cache_path, engine.offline),
         on_step=say_step,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from embellama._native.memory import expected_shape
 from embellama.config import MAX_CONTEXTS, ModelConfig
 from embellama.errors import ConfigurationError, DownloadError
 from embellama.gguf import GGUFMetadata, read_metadata
@@ -14,12 +15,11 @@ from embellama.memory_estimate import (
     MemoryEstimate,
     ModelShape,
     estimate_memory,
-    shape_of,
 )
 from embellama.presets.aims import cores_to_use
 from embellama.presets.choice import Choice
 from embellama.presets.speed import Speed, measure
-from embellama.types import Backend
+from embellama.types import Backend, PoolingType
 
 SPEED_MARGIN = 0.25
 """By how much a machine may be slower than it was while it was measured."""
@@ -85,7 +85,7 @@ def choose(
             f"mean_tokens = {limits.mean_tokens}, but no text may have more than "
             f"{min(longest, metadata.n_ctx_train)} tokens; lower mean_tokens"
         )
-    shape = shape_of(metadata)
+    shape = expected_shape(metadata, ModelConfig(use_gpu=False), _pooling_of(metadata))
     fitting = _within_memory(shape, limits, cores, longest)
     if not limits.about_speed:
         return _explained(fitting[0], shape, limits, longest)
@@ -102,6 +102,10 @@ def _metadata_of(model: str | Path, cache_path: Path | None) -> GGUFMetadata:
             f"{str(model)!r} is not on this machine, so neither its size nor its speed is known; "
             f"fetch it first: `embellama pull {model}`"
         ) from exc
+
+
+def _pooling_of(metadata: GGUFMetadata) -> PoolingType:
+    return metadata.pooling_type or "mean"
 
 
 def _within_memory(shape: ModelShape, limits: Limits, cores: int, longest: int) -> list[Choice]:
@@ -163,7 +167,9 @@ def _too_little_memory(shape: ModelShape, limits: Limits, longest: int) -> str:
             f"{(memory.total - shorter.total) / 1e6:.0f} MB less)"
         )
     if memory.weights > memory.total // 10:
-        ways.append("a smaller file type (Q8_0 takes half of F16)")
+        smaller = "a smaller file type (Q8_0 takes half of F16)"
+        # the native kernels unpack Q8_0 into what they multiply
+        ways.append(f"EMBELLAMA_BACKEND=llama and {smaller}" if shape.kernel_memory else smaller)
     ways.append("a smaller model")
     return (
         f"max_memory_bytes = {limits.max_memory_bytes:,}, and the least this model runs with is "
@@ -178,10 +184,10 @@ def _measured(
     """Load the model, measure it with each of the choices, and free it."""
     if backend is None:
         # imported here so that choosing by memory alone does not load the native library
-        from embellama._llama.model import LlamaBackend  # noqa: PLC0415
+        from embellama.backends import ChosenBackend  # noqa: PLC0415
 
-        backend = LlamaBackend()
-    model = backend.load(metadata, ModelConfig(use_gpu=False), metadata.pooling_type or "mean")
+        backend = ChosenBackend()
+    model = backend.load(metadata, ModelConfig(use_gpu=False), _pooling_of(metadata))
     try:
         return measure(model, metadata, choices, mean_tokens=mean_tokens)
     finally:

@@ -7,12 +7,14 @@
 
 #include "build_model.h"
 #include "embellama_native.h"
+#include "helpers.h"
 #include "kernels.h"
 #include "workspace.h"
 
 struct em_model {
     embellama::Model model;
     const embellama::Kernels* kernels;
+    mutable embellama::Helpers helpers;
 };
 
 struct em_context {
@@ -21,6 +23,8 @@ struct em_context {
 };
 
 namespace {
+
+constexpr int32_t MOST_THREADS = 1024;
 
 void tell(const char* what, char* message, size_t n_message) {
     if (message == nullptr || n_message == 0) return;
@@ -109,7 +113,7 @@ em_model* em_model_new(const em_shape* shape, int32_t kernel, const em_tensor* t
         if (kernels == nullptr || shape == nullptr || tensors == nullptr || n_tensors < 0)
             throw std::invalid_argument("no such kernel, no shape, or no tensors");
         made = new em_model{embellama::build_model(*shape, *kernels, tensors, (size_t)n_tensors),
-                            kernels};
+                            kernels, {}};
     });
     return made;
 }
@@ -140,15 +144,24 @@ int64_t em_context_bytes(const em_context* context) {
 }
 
 int32_t em_encode(em_context* context, const int32_t* ids, const int32_t* types,
-                  const int32_t* offsets, int64_t n_sequences, int32_t pooling, float* out,
-                  char* message, size_t n_message) {
+                  const int32_t* offsets, int64_t n_sequences, int32_t pooling, int32_t n_threads,
+                  float* out, char* message, size_t n_message) {
     return guarded(message, n_message, [&] {
         if (context == nullptr || out == nullptr || pooling < 0 || pooling > 3)
             throw std::invalid_argument("no context, no room for rows, or no such pooling");
+        if (n_threads < 1 || n_threads > MOST_THREADS)
+            throw std::invalid_argument(std::to_string(n_threads) + " threads; 1 to " +
+                                        std::to_string(MOST_THREADS) + " can be");
         const auto& model = context->owner->model;
         check_batch(model.shape, context->work.n_tokens, ids, types, offsets, n_sequences);
         const embellama::Batch batch{ids, types, offsets, (size_t)n_sequences};
-        context->owner->kernels->run(model, batch, (embellama::Pooling)pooling, context->work, out);
+        context->work.make_rooms((size_t)n_threads);
+        context->owner->helpers.run(
+            embellama::most_steps(model.layers.size()), (size_t)n_threads,
+            [&](const embellama::Team& team) {
+                context->owner->kernels->run(model, batch, (embellama::Pooling)pooling,
+                                             context->work, team, out);
+            });
     });
 }
 

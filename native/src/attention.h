@@ -11,7 +11,7 @@
 
 namespace embellama {
 
-// What attention needs beside its input; see `AttentionScratch::sized`.
+// What a head's attention needs beside its input.
 template <class Isa>
 struct AttentionScratch {
     uint32_t* keys;     // of one head, packed as a weight: a column for each token
@@ -115,49 +115,47 @@ EMBELLAMA_INLINE void add_distances(const float* from_row, size_t n_padded, floa
         Isa::store(scores + at, Isa::fma(Isa::load(from_row + at), factor, Isa::load(scores + at)));
 }
 
-// Attention of one sequence.
+// One head's attention of one sequence.
 //
 // `qkv`: rows of queries, keys and values side by side, 3 × n_embd elements each.
 // `out`: rows of n_embd elements.
 template <class Isa>
-void attend(const typename Isa::Element* qkv, size_t n_tokens, size_t n_embd, size_t n_heads,
-            const Alibi& alibi, const AttentionScratch<Isa>& scratch, typename Isa::Element* out) {
+void attend(const typename Isa::Element* qkv, size_t n_tokens, size_t n_embd, size_t head_size,
+            size_t head, const Alibi& alibi, const AttentionScratch<Isa>& scratch,
+            typename Isa::Element* out) {
     using Element = typename Isa::Element;
     using Vec = typename Isa::Vec;
-    const size_t head_size = n_embd / n_heads, stride = 3 * n_embd;
+    const size_t stride = 3 * n_embd;
     const size_t n_padded = AttentionScratch<Isa>::padded(n_tokens);
     const float scale = 1.0f / std::sqrt((float)head_size);
-    for (size_t head = 0; head < n_heads; head++) {
-        const Element* queries = qkv + head * head_size;
-        const auto* keys = reinterpret_cast<const uint32_t*>(queries + n_embd);
-        pack_keys<Isa>(keys, stride / Isa::PER_UNIT, n_tokens, head_size / Isa::PER_UNIT,
-                       scratch.keys);
-        pack_values<Isa>(queries + 2 * n_embd, stride, n_tokens, head_size, scratch.values);
-        for (size_t first = 0; first < n_tokens; first += Isa::ROWS) {
-            const size_t n_rows = first + Isa::ROWS <= n_tokens ? Isa::ROWS : n_tokens - first;
-            product<Isa>(n_rows, reinterpret_cast<const uint32_t*>(queries + first * stride),
-                         stride / Isa::PER_UNIT, scratch.keys, n_padded, head_size / Isa::PER_UNIT,
-                         [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
-                             Isa::store(scratch.scores + row * n_padded + column, sums);
-                         });
-            auto* weights = reinterpret_cast<Element*>(scratch.weights);
-            float factors[Isa::ROWS];
-            for (size_t row = 0; row < n_rows; row++) {
-                float* scores = scratch.scores + row * n_padded;
-                if (alibi.distances != nullptr)  // not scaled as the scores are
-                    add_distances<Isa>(alibi.distances - (first + row), n_padded,
-                                       alibi.slopes[head] / scale, scores);
-                factors[row] = 1.0f / unnormalized_softmax<Isa>(scores, n_tokens, scale,
-                                                                weights + row * n_padded);
-            }
-            Element* rows = out + first * n_embd + head * head_size;
-            product<Isa>(n_rows, scratch.weights, n_padded / Isa::PER_UNIT, scratch.values,
-                         head_size, n_padded / Isa::PER_UNIT,
-                         [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
-                             Isa::store_elements(rows + row * n_embd + column,
-                                                 Isa::mul(sums, Isa::set(factors[row])));
-                         });
+    const Element* queries = qkv + head * head_size;
+    const auto* keys = reinterpret_cast<const uint32_t*>(queries + n_embd);
+    pack_keys<Isa>(keys, stride / Isa::PER_UNIT, n_tokens, head_size / Isa::PER_UNIT, scratch.keys);
+    pack_values<Isa>(queries + 2 * n_embd, stride, n_tokens, head_size, scratch.values);
+    for (size_t first = 0; first < n_tokens; first += Isa::ROWS) {
+        const size_t n_rows = first + Isa::ROWS <= n_tokens ? Isa::ROWS : n_tokens - first;
+        product<Isa>(n_rows, reinterpret_cast<const uint32_t*>(queries + first * stride),
+                     stride / Isa::PER_UNIT, scratch.keys, n_padded, head_size / Isa::PER_UNIT,
+                     [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
+                         Isa::store(scratch.scores + row * n_padded + column, sums);
+                     });
+        auto* weights = reinterpret_cast<Element*>(scratch.weights);
+        float factors[Isa::ROWS];
+        for (size_t row = 0; row < n_rows; row++) {
+            float* scores = scratch.scores + row * n_padded;
+            if (alibi.distances != nullptr)  // not scaled as the scores are
+                add_distances<Isa>(alibi.distances - (first + row), n_padded,
+                                   alibi.slopes[head] / scale, scores);
+            factors[row] = 1.0f / unnormalized_softmax<Isa>(scores, n_tokens, scale,
+                                                            weights + row * n_padded);
         }
+        Element* rows = out + first * n_embd + head * head_size;
+        product<Isa>(n_rows, scratch.weights, n_padded / Isa::PER_UNIT, scratch.values, head_size,
+                     n_padded / Isa::PER_UNIT,
+                     [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
+                         Isa::store_elements(rows + row * n_embd + column,
+                                             Isa::mul(sums, Isa::set(factors[row])));
+                     });
     }
 }
 

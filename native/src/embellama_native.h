@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised by one with every change to what follows. */
-#define EM_VERSION 2
+#define EM_VERSION 3
 
 enum em_status { EM_OK = 0, EM_INVALID = 1, EM_NO_MEMORY = 2 };
 
@@ -92,11 +92,13 @@ EM_API int64_t em_context_bytes(const em_context* context);
  * ids, types: offsets[n_sequences] values; types may be NULL (all 0).
  * offsets: n_sequences + 1 values from 0 on; no sequence is empty.
  * pooling: 0 none, 1 mean, 2 first, 3 last token.
+ * n_threads: this one and others that the model keeps; at most 1024. The rows are the same to the
+ * last bit, however many.
  * out: n_sequences rows of n_embd floats, or one for each token where nothing is pooled.
  * Returns an em_status, and a message unless it is EM_OK. Nothing is written to out then. */
 EM_API int32_t em_encode(em_context* context, const int32_t* ids, const int32_t* types,
-                         const int32_t* offsets, int64_t n_sequences, int32_t pooling, float* out,
-                         char* message, size_t n_message);
+                         const int32_t* offsets, int64_t n_sequences, int32_t pooling,
+                         int32_t n_threads, float* out, char* message, size_t n_message);
 
 #ifdef __cplusplus
 }

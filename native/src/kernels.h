@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model.h"
+#include "team.h"
 #include "workspace.h"
 
 namespace embellama {
@@ -11,8 +12,9 @@ struct Kernels {
     const char* compute_type;  // "f32" or "bf16": what is multiplied
     Packing packing;
     size_t n_rows;  // of a tile
+    // What one thread of a team does of a micro-batch; the first one of them writes to `out`.
     void (*run)(const Model& model, const Batch& batch, Pooling pooling, Workspace& work,
-                float* out);
+                const Team& team, float* out);
 };
 
 // Those of this build that this CPU can run, the fastest first.

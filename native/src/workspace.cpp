@@ -29,35 +29,55 @@ Buffer<float> distances_to(size_t n_tokens, size_t n_padded) {
     return out;
 }
 
+size_t padded_tokens(const Packing& packing, size_t n_tokens) {
+    const size_t step = std::max(packing.lanes, packing.per_unit);
+    return (n_tokens + step - 1) / step * step;
+}
+
+Room room_for(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens) {
+    const size_t padded = padded_tokens(packing, n_tokens);
+    Room room;
+    room.keys = Buffer<uint32_t>(padded * shape.head_size() / packing.per_unit);
+    room.values = Buffer<uint32_t>(padded * shape.head_size() / packing.per_unit);
+    room.scores = Buffer<float>(n_rows * padded);
+    room.weights = Buffer<uint32_t>(n_rows * padded / packing.per_unit);
+    if (shape.is_gated()) room.gates = Buffer<float>(n_tokens * packing.panel);
+    return room;
+}
+
+size_t values_of(const Room& room) {
+    return room.keys.size() + room.values.size() + room.scores.size() + room.weights.size() +
+           room.gates.size();
+}
+
 }  // namespace
 
 Workspace::Workspace(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens)
-    : n_tokens(n_tokens) {
-    const size_t step = std::max(packing.lanes, packing.per_unit);
-    const size_t padded = (n_tokens + step - 1) / step * step;
+    : n_tokens(n_tokens), shape_(shape), packing_(packing), n_rows_(n_rows) {
     const auto units = [&](size_t n_values) { return n_values / packing.per_unit; };
     rows = Buffer<float>(n_tokens * shape.n_embd);
     operands = Buffer<uint32_t>(units(n_tokens * shape.n_embd));
     qkv = Buffer<uint32_t>(units(n_tokens * 3 * shape.n_embd));
     attended = Buffer<uint32_t>(units(n_tokens * shape.n_embd));
     inner = Buffer<uint32_t>(units(n_tokens * shape.n_ff));
-    keys = Buffer<uint32_t>(units(padded * shape.head_size()));
-    values = Buffer<uint32_t>(units(padded * shape.head_size()));
-    scores = Buffer<float>(n_rows * padded);
-    weights = Buffer<uint32_t>(units(n_rows * padded));
     if (shape.finishes_queries()) unfinished = Buffer<float>(n_tokens * 2 * shape.n_embd);
     if (shape.n_rotated > 0) rotations = rotations_of(n_tokens, shape.n_rotated, shape.rotary_base);
-    if (shape.positions == Positions::Alibi) distances = distances_to(n_tokens, padded);
+    if (shape.positions == Positions::Alibi)
+        distances = distances_to(n_tokens, padded_tokens(packing, n_tokens));
     if (shape.has_second_norm) kept = Buffer<float>(n_tokens * shape.n_embd);
-    if (shape.is_gated()) gates = Buffer<float>(n_tokens * packing.panel);
+    make_rooms(1);
+}
+
+void Workspace::make_rooms(size_t n_threads) {
+    while (rooms.size() < n_threads)
+        rooms.push_back(room_for(shape_, packing_, n_rows_, n_tokens));
 }
 
 size_t Workspace::n_bytes() const {
-    const size_t n_floats = rows.size() + scores.size() + unfinished.size() + rotations.size() +
-                            distances.size() + kept.size() + gates.size();
-    const size_t n_units = operands.size() + qkv.size() + attended.size() + inner.size() +
-                           keys.size() + values.size() + weights.size();
-    return 4 * (n_floats + n_units);
+    size_t n_values = rows.size() + operands.size() + qkv.size() + attended.size() + inner.size() +
+                      unfinished.size() + rotations.size() + distances.size() + kept.size();
+    for (const Room& room : rooms) n_values += values_of(room);
+    return 4 * n_values;
 }
 
 }  // namespace embellama

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "buffer.h"
 #include "model.h"
@@ -19,27 +20,35 @@ struct Batch {
     size_t n_tokens() const { return (size_t)offsets[n_sequences]; }
 };
 
-// Room for micro-batches of up to `n_tokens` tokens. Used by one thread at a time.
+// What one thread needs for itself.
+struct Room {
+    Buffer<uint32_t> keys;     // of attention: see attention.h
+    Buffer<uint32_t> values;
+    Buffer<float> scores;
+    Buffer<uint32_t> weights;
+    Buffer<float> gates;       // n_tokens × panel, of one panel of the gate; empty unless gated
+};
+
+// Room for micro-batches of up to `n_tokens` tokens. Used by one micro-batch at a time.
 struct Workspace {
     // Throws std::bad_alloc.
     Workspace(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens);
 
+    // Makes rooms for that many threads. Throws std::bad_alloc, and is as it was then.
+    void make_rooms(size_t n_threads);
+
     size_t n_tokens;
+    std::vector<Room> rooms;    // one for each thread, at least one
     Buffer<float> rows;         // n_tokens × n_embd: the residual stream
     Buffer<uint32_t> operands;  // the same, as an operand
     Buffer<uint32_t> qkv;       // n_tokens × 3 n_embd
     Buffer<uint32_t> attended;  // n_tokens × n_embd
     Buffer<uint32_t> inner;     // n_tokens × n_ff
-    Buffer<uint32_t> keys;      // of attention: see attention.h
-    Buffer<uint32_t> values;
-    Buffer<float> scores;
-    Buffer<uint32_t> weights;
     // Empty where the shape has no use for them:
     Buffer<float> unfinished;   // n_tokens × 2 n_embd: queries and keys before they are operands
     Buffer<float> rotations;    // n_tokens × n_rotated: a position's cosines, then its sines
     Buffer<float> distances;    // −|i| for i from −n_tokens to n_tokens, padded
     Buffer<float> kept;         // n_tokens × n_embd: the input of attention
-    Buffer<float> gates;        // n_tokens × panel: of one panel of the gate
 
     template <class Element>
     Element* elements(Buffer<uint32_t>& units) {
@@ -47,6 +56,11 @@ struct Workspace {
     }
 
     size_t n_bytes() const;
+
+private:
+    Shape shape_;
+    Packing packing_;
+    size_t n_rows_;  // of a tile
 };
 
 }  // namespace embellama

@@ -76,7 +76,7 @@ void fail_each_of_a_kernel(int32_t kernel) {
     std::vector<float> out((size_t)(batch.n_sequences() * shape.n_embd));
     const long of_batch = fail_each("a batch", [&](char* message, size_t n) {
         return em_encode(context, batch.ids.data(), batch.types.data(), batch.offsets.data(),
-                         batch.n_sequences(), 1, out.data(), message, n) == EM_OK;
+                         batch.n_sequences(), 1, 3, out.data(), message, n) == EM_OK;
     });
     std::printf("%s %s: %ld allocations of a model, %ld of a context, %ld of a batch\n",
                 em_kernel_isa(kernel), em_kernel_compute_type(kernel), of_model, of_context,

@@ -217,7 +217,7 @@ public:
         char message[512] = "";
         const int32_t status =
             em_encode(context_.get(), all.ids.data() + start, all.types.data() + start,
-                      offsets.data(), end - first, pooling, out.data(), message, sizeof message);
+                      offsets.data(), end - first, pooling, 1 + pooling, out.data(), message, sizeof message);
         if (status != EM_OK) die("a batch is refused", message);
         for (size_t i = n_rows * n_embd_; i < out.size(); i++)
             if (out[i] != UNTOUCHED) die("a kernel writes beyond its rows", "");

@@ -194,13 +194,16 @@ void encode(em_context* context, const Made& made, int64_t most_tokens, Choices&
     if (wrong == 1) break_batch(batch, shape, choices);
     if (wrong == 2) n_sequences = choices.below(2) ? 0 : INT64_MIN;
     if (wrong == 3) pooling = choices.below(2) ? -1 : 4;
+    auto n_threads = (int32_t)(1 + choices.below(3));
+    if (wrong == 8) n_threads = choices.below(2) ? 0 : 1 << 20;
     const bool has_types = wrong == 1 || choices.below(2) == 0;
     const Message message(choices);
     const int32_t status = em_encode(
         wrong == 4 ? nullptr : context, wrong == 5 ? nullptr : batch.ids.data(),
         has_types ? batch.types.data() : nullptr, wrong == 6 ? nullptr : batch.offsets.data(),
-        n_sequences, pooling, wrong == 7 ? nullptr : out.get(), message.text.get(), message.n);
-    const bool is_right = wrong == 0 || wrong > 7;
+        n_sequences, pooling, n_threads, wrong == 7 ? nullptr : out.get(), message.text.get(),
+        message.n);
+    const bool is_right = wrong == 0 || wrong > 8;
     if (status != EM_OK && is_right) fail("a right batch was refused:", message.text.get());
     if (status == EM_OK && !is_right) fail("a wrong batch was taken");
     if (status != EM_OK) message.check_was_told();

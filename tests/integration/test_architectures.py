@@ -1,4 +1,4 @@
-"""Every architecture against a forward pass that is not llama.cpp's, on the same weights.
+"""Every architecture against a forward pass that is not the backends', on the same weights.
 
 The models are tiny and random (tests/architectures); the references were made once by
 tests/data/make_architecture_references.py, with transformers where it has the architecture.
@@ -15,10 +15,11 @@ from tests.architectures import TINY_MODELS, WRONG_MODELS, jina_bert_v2, modern_
 from tests.conftest import QUIET
 
 
-def load(engine, tiny, folder):
+def load(engine, tiny, folder, backend="llama"):
     path = tiny.write(folder / "tiny.gguf")
     assert path.stat().st_size < 1_000_000
-    return engine.load_model(path, name="tiny", config=QUIET)
+    config = QUIET.model_copy(update={"backend": backend})
+    return engine.load_model(path, name="tiny", config=config)
 
 
 def read_reference(tiny):
@@ -36,10 +37,10 @@ def tiny(request):
     return request.param
 
 
-@pytest.fixture(scope="module")
-def engine(tiny, tmp_path_factory):
+@pytest.fixture(scope="module", params=["llama", "auto"])
+def engine(request, tiny, tmp_path_factory):
     with EmbeddingEngine() as engine:
-        load(engine, tiny, tmp_path_factory.mktemp(tiny.name))
+        load(engine, tiny, tmp_path_factory.mktemp(tiny.name), request.param)
         yield engine
 
 
@@ -66,11 +67,12 @@ def test_the_reference_tells_texts_apart(tiny):
 
 
 @pytest.mark.parametrize("what", WRONG_MODELS)
-def test_one_wrong_thing_is_noticed(what, tmp_path):
+@pytest.mark.parametrize("backend", ["llama", "auto"])
+def test_one_wrong_thing_is_noticed(backend, what, tmp_path):
     wrong = WRONG_MODELS[what]
     _, vectors = read_reference(wrong)
     with EmbeddingEngine() as engine:
-        load(engine, wrong, tmp_path)
+        load(engine, wrong, tmp_path, backend)
         found = cosines(engine.embed_batch("tiny", wrong.texts), vectors)
     assert found.min() < 0.999
 

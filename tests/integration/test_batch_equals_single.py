@@ -22,11 +22,13 @@ def mixed_texts(count: int = 500) -> list[str]:
 
 
 @pytest.mark.parametrize("file_type", TOLERANCE)
-def test_batch_equals_single_over_500_texts_in_random_order(file_type):
+@pytest.mark.parametrize("backend", ["llama", "auto"])
+def test_batch_equals_single_over_500_texts_in_random_order(backend, file_type):
     texts = mixed_texts()
     random.Random(8).shuffle(texts)
     with EmbeddingEngine() as engine:
-        engine.load_model(model_file(file_type), name="m", config=QUIET)
+        config = QUIET.model_copy(update={"backend": backend})
+        engine.load_model(model_file(file_type), name="m", config=config)
         batch = engine.embed_batch("m", texts)
         single = np.stack([engine.embed("m", text) for text in texts])
     assert np.abs(batch - single).max() <= TOLERANCE[file_type]
@@ -34,21 +36,29 @@ def test_batch_equals_single_over_500_texts_in_random_order(file_type):
     assert cosines.min() >= (0.9995 if file_type == "Q8_0" else 0.99998)
 
 
+@pytest.fixture(scope="module", params=["llama", "auto"])
+def expected(request, minilm_path):
+    """What a backend makes of 40 texts; its name comes with it."""
+    with EmbeddingEngine() as engine:
+        config = QUIET.model_copy(update={"backend": request.param})
+        engine.load_model(minilm_path, name="m", config=config)
+        return request.param, engine.embed_batch("m", mixed_texts(40))
+
+
 @pytest.mark.parametrize(
-    "config",
+    "settings",
     [
-        ModelConfig(n_contexts=2, n_threads=1),
-        ModelConfig(max_batch_tokens=2048, max_batch_requests=256),
-        ModelConfig(max_batch_tokens=1, max_batch_requests=1),
-        ModelConfig(flash_attn=False),
-        ModelConfig(use_mmap=False),
+        {"n_contexts": 2, "n_threads": 1},
+        {"max_batch_tokens": 2048, "max_batch_requests": 256},
+        {"max_batch_tokens": 1, "max_batch_requests": 1},
+        {"flash_attn": False},
+        {"use_mmap": False},
     ],
     ids=["two contexts", "large micro-batches", "one by one", "no flash attention", "no mmap"],
 )
-def test_settings_of_speed_do_not_change_the_vectors(engine, minilm_path, config):
-    texts = mixed_texts(40)
-    expected = engine.embed_batch("minilm", texts)
+def test_settings_of_speed_do_not_change_the_vectors(expected, minilm_path, settings):
+    backend, vectors = expected
     with EmbeddingEngine() as other:
-        other.load_model(minilm_path, name="m", config=config)
-        got = other.embed_batch("m", texts)
-    assert np.abs(got - expected).max() <= TOLERANCE["F16"]
+        other.load_model(minilm_path, name="m", config=ModelConfig(backend=backend, **settings))
+        got = other.embed_batch("m", mixed_texts(40))
+    assert np.abs(got - vectors).max() <= TOLERANCE["F16"]

@@ -1,4 +1,4 @@
-"""The estimate against what llama.cpp allocates, and against what the operating system counts."""
+"""The estimate against what the backends allocate, and against what the operating system counts."""
 
 import json
 import subprocess
@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from embellama._llama.model import LlamaBackend
+from embellama._native.binding import open_library
+from embellama._native.memory import expected_shape
 from embellama.config import ModelConfig
 from embellama.gguf import read_metadata
 from embellama.memory_estimate import CONTEXT_BYTES, estimate_memory, shape_of
@@ -57,9 +59,12 @@ def resident_bytes(path, settings: dict) -> int:
         ("Q8_0", 128, 512, 3),
     ],
 )
+@pytest.mark.parametrize("backend", ["llama", "native"])
 def test_the_estimate_is_near_what_a_process_takes(
-    file_type, n_ctx, max_batch_tokens, n_contexts, record_property
+    backend, file_type, n_ctx, max_batch_tokens, n_contexts, record_property
 ):
+    if backend == "native" and open_library() is None:
+        pytest.skip("needs the native kernels: install embellama where there is a C++ compiler")
     path = model_file(file_type)
     settings = {
         "n_ctx": n_ctx,
@@ -67,8 +72,10 @@ def test_the_estimate_is_near_what_a_process_takes(
         "n_contexts": n_contexts,
         "n_threads": 1,
         "use_gpu": False,
+        "backend": backend,
     }
-    estimate = estimate_memory(shape_of(read_metadata(path)), ModelConfig(**settings)).total
+    config = ModelConfig(**settings)
+    estimate = estimate_memory(expected_shape(read_metadata(path), config, "mean"), config).total
     taken = resident_bytes(path, settings)
     record_property("estimate / taken", round(estimate / taken, 3))
     assert 0.9 <= estimate / taken <= 1.25

@@ -5,9 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from embellama import EmbeddingEngine, ModelConfig
+from embellama import EmbeddingEngine, EngineConfig, ModelConfig
 from embellama._native.binding import open_library
-from tests.conftest import model_file
+from embellama.errors import ModelLoadError
+from embellama.hub.resolve import resolve_model
+from embellama.loading import expected_bytes
+from tests.conftest import QUIET, model_file
 from tests.integration.test_reference_vectors import REFERENCE
 from tests.reference_texts import SENTENCES, reference_texts
 
@@ -24,6 +27,15 @@ def kernels():
 def native():
     with EmbeddingEngine() as engine:
         engine.load_model(model_file("F16"), name="m", config=NATIVE)
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def llama():
+    with EmbeddingEngine() as engine:
+        engine.load_model(
+            model_file("F16"), name="m", config=QUIET.model_copy(update={"backend": "llama"})
+        )
         yield engine
 
 
@@ -46,21 +58,54 @@ def test_a_batch_is_its_texts_alone_to_the_last_bit(native):
     np.testing.assert_array_equal(together, alone)
 
 
-def test_it_says_what_computes_and_vectors_are_of_the_same_origin(native, engine):
+def test_it_says_what_computes_and_vectors_are_of_the_same_origin(native, llama):
     info = native.get_model_info("m")
     assert info.backend.startswith("native (")
     assert info.to_dict()["backend"] == info.backend
-    assert engine.get_model_info("minilm").backend == "llama.cpp"
-    assert info.fingerprint == engine.get_model_info("minilm").fingerprint
-    cosines = (native.embed_batch("m", SENTENCES) * engine.embed_batch("minilm", SENTENCES)).sum(1)
+    assert llama.get_model_info("m").backend == "llama.cpp"
+    assert info.fingerprint == llama.get_model_info("m").fingerprint
+    cosines = (native.embed_batch("m", SENTENCES) * llama.embed_batch("m", SENTENCES)).sum(1)
     assert cosines.min() > 0.9999
 
 
-def test_token_rows_are_those_of_llama_cpp(native, engine):
+def test_token_rows_are_those_of_llama_cpp(native, llama):
     ours = native.embed_tokens("m", SENTENCES[:3])
-    theirs = engine.embed_tokens("minilm", SENTENCES[:3])
+    theirs = llama.embed_tokens("m", SENTENCES[:3])
     for one, other in zip(ours, theirs, strict=True):
         assert (one.vectors * other.vectors).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("file_type", "most"), [("F32", 1e-3), ("F16", 3e-3), ("BF16", 3e-3), ("Q8_0", 2e-2)]
+)
+def test_components_are_as_near_to_llama_cpps_as_the_readme_says(file_type, most):
+    with EmbeddingEngine() as engine:
+        for name in ("native", "llama"):
+            config = QUIET.model_copy(update={"backend": name})
+            engine.load_model(model_file(file_type), name=name, config=config)
+        ours, theirs = (engine.embed_batch(name, reference_texts()) for name in ("native", "llama"))
+    assert np.abs(ours - theirs).max() <= most
+
+
+@pytest.mark.parametrize("file_type", ["F32", "F16", "Q8_0"])
+@pytest.mark.parametrize("backend", ["auto", "llama"])
+def test_a_load_takes_what_was_expected(backend, file_type):
+    config = ModelConfig(backend=backend, tuning="off")
+    resolved = resolve_model(model_file(file_type))
+    with EmbeddingEngine() as engine:
+        info = engine.load_model(resolved.path, name="m", config=config)
+    expected = expected_bytes(resolved, config)
+    # of llama.cpp's the header counts too, with its vocabulary
+    assert info.weights_bytes <= expected <= info.weights_bytes + (backend == "llama") * 10**6
+
+
+def test_a_memory_limit_counts_packed_weights():
+    path = model_file("Q8_0")
+    limited = EngineConfig(memory_limit_bytes=path.stat().st_size + 10**6)
+    with EmbeddingEngine(limited) as engine:
+        with pytest.raises(ModelLoadError, match="the memory limit is"):
+            engine.load_model(path, name="m", config=NATIVE)
+        engine.load_model(path, name="m", config=ModelConfig(backend="llama"))
 
 
 def test_threads_load_and_unload_while_others_embed(native):

@@ -1,13 +1,15 @@
 """Which backend a model gets, and what happens where the native one cannot be had."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from embellama import backends
-from embellama._native import support
+from embellama import EmbeddingEngine, EngineConfig, backends
+from embellama._llama.model import LlamaBackend
+from embellama._native import binding, support
 from embellama._native.context import NativeContext
 from embellama.backends import ChosenBackend
 from embellama.config import ModelConfig
@@ -33,6 +35,15 @@ def backend_of(metadata, **settings):
         return model.info.backend
     finally:
         model.close()
+
+
+def warnings_of(events):
+    """Name the warnings of ours; llama.cpp has its own."""
+    return [
+        one["event"]
+        for one in events
+        if one["log_level"] == "warning" and one["event"] != "embellama.llama.logged"
+    ]
 
 
 def test_llama_where_it_is_asked_for(metadata):
@@ -116,3 +127,143 @@ def test_what_fails_in_the_comparison_is_told(metadata, native, monkeypatch):
     monkeypatch.setattr(NativeContext, "run", fail)
     with pytest.raises(ModelLoadError, match="could not be compared: scripted"):
         backend_of(metadata, backend="native")
+
+
+# ── agreement is remembered ─────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def llama_loads(monkeypatch):
+    """Record the models whose weights llama.cpp loads."""
+    right, loads = LlamaBackend.load, []
+
+    def load(self, metadata, config, pooling_type):
+        loads.append(metadata.name)
+        return right(self, metadata, config, pooling_type)
+
+    monkeypatch.setattr(LlamaBackend, "load", load)
+    return loads
+
+
+def load_again(metadata, folder, *, pooling_type="mean", **settings):
+    """Load with a backend of its own, as another process would; return what computes."""
+    model = ChosenBackend(folder=folder).load(metadata, ModelConfig(**settings), pooling_type)
+    try:
+        return model.info.backend
+    finally:
+        model.close()
+
+
+@pytest.mark.parametrize("backend", ["auto", "native"])
+def test_what_agreed_once_loads_without_llamas_weights(
+    metadata, native, llama_loads, tmp_path, backend
+):
+    assert load_again(metadata, tmp_path, backend=backend).startswith("native (")
+    assert len(llama_loads) == 1
+    assert load_again(metadata, tmp_path, backend=backend).startswith("native (")
+    assert len(llama_loads) == 1
+
+
+def test_an_engine_remembers_in_its_cache_directory(tiny_path, native, llama_loads, tmp_path):
+    for _ in range(2):
+        with EmbeddingEngine(EngineConfig(cache_path=tmp_path)) as engine:
+            assert engine.load_model(tiny_path, name="m").backend.startswith("native (")
+    assert len(llama_loads) == 1
+    assert len(list((tmp_path / "agreements").iterdir())) == 1
+
+
+def test_another_pooling_or_kernel_is_compared_by_itself(metadata, native, llama_loads, tmp_path):
+    load_again(metadata, tmp_path)
+    load_again(metadata, tmp_path, pooling_type="cls")
+    assert len(llama_loads) == 2
+
+
+def test_a_file_of_other_content_is_compared_by_itself(tiny_path, native, llama_loads, tmp_path):
+    path = tmp_path / "m.gguf"
+    shutil.copy(tiny_path, path)
+    load_again(read_metadata(path), tmp_path / "kept")
+    place = read_metadata(path).tensors["blk.0.ffn_up.weight"]
+    with path.open("r+b") as file:
+        file.seek(place.offset)
+        file.write(np.full(4, 0.25, dtype=np.float32).tobytes())
+    load_again(read_metadata(path), tmp_path / "kept")
+    assert len(llama_loads) == 2
+
+
+def test_what_differed_is_compared_again(metadata, native, llama_loads, tmp_path, monkeypatch):
+    def nan(self, batch):
+        return np.full((batch.n_sequences, 64), np.nan, dtype=np.float32)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NativeContext, "run", nan)
+        for _ in range(2):
+            with pytest.raises(ModelLoadError, match="cosine of nan"):
+                load_again(metadata, tmp_path, backend="native")
+    assert len(llama_loads) == 2
+    assert load_again(metadata, tmp_path, backend="native").startswith("native (")
+    assert len(llama_loads) == 3
+
+
+def test_a_damaged_memory_is_replaced(metadata, native, llama_loads, tmp_path):
+    load_again(metadata, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"{")
+    with capture_logs() as events:
+        load_again(metadata, tmp_path)
+    assert warnings_of(events) == ["embellama.agreement.refused"]
+    load_again(metadata, tmp_path)
+    assert len(llama_loads) == 2
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing_and_hinders_nothing(
+    metadata, native, llama_loads, tmp_path
+):
+    (tmp_path / "file").write_text("no folder")
+    for _ in range(2):
+        assert load_again(metadata, tmp_path / "file").startswith("native (")
+    assert len(llama_loads) == 2
+
+
+def test_kernels_that_were_removed_since_they_were_loaded_are_compared_each_time(
+    metadata, native, llama_loads, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(backends.open_library(), "path", tmp_path / "gone.so")
+    for _ in range(2):
+        assert load_again(metadata, tmp_path / "kept").startswith("native (")
+    assert len(llama_loads) == 2
+
+
+# ── kernels that are there and of no use ────────────────────────────────────────────────────
+
+
+def test_a_damaged_library_leaves_auto_to_llama(metadata, monkeypatch, tmp_path):
+    path = tmp_path / "libembellama_native.so"
+    path.write_bytes(b"not a library")
+    monkeypatch.setattr(binding, "library_path", lambda: path)
+    monkeypatch.setattr(binding, "_loaded", [])
+    with capture_logs() as events:
+        assert backend_of(metadata, backend="auto") == "llama.cpp"
+    assert warnings_of(events) == ["embellama.native.unusable"]
+    assert any(str(path) in one.get("reason", "") for one in events)
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        backend_of(metadata, backend="native")
+
+
+# ── what lies in the file ───────────────────────────────────────────────────────────────────
+
+
+def test_without_mmap_the_file_is_of_no_further_use(tiny_path, native, tmp_path):
+    path = tmp_path / "m.gguf"
+    shutil.copy(tiny_path, path)
+    metadata = read_metadata(path)
+    rows = []
+    for use_mmap in (True, False):
+        config = ModelConfig(backend="native", use_mmap=use_mmap)
+        model = ChosenBackend().load(metadata, config, "mean")
+        if not use_mmap:
+            path.write_bytes(b"")  # a mapped file that is cut short ends the process
+        context = model.create_context(ContextOptions(16, 4, 1))
+        rows.append(context.run(MicroBatch.pack([model.vocabulary.tokenize("a abc")])))
+        context.close()
+        model.close()
+    np.testing.assert_array_equal(*rows)

@@ -35,6 +35,7 @@ def test_none_means_unset_so_the_environment_speaks(monkeypatch):
         ("EMBELLAMA_USE_GPU", "false", "use_gpu", False),
         ("EMBELLAMA_USE_GPU", "auto", "use_gpu", "auto"),
         ("EMBELLAMA_BATCH_SIZE", "9", "max_batch_requests", 9),
+        ("EMBELLAMA_BACKEND", "llama", "backend", "llama"),
     ],
 )
 def test_model_variables(monkeypatch, name, value, field, expected):

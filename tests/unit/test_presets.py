@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pytest
 
+from embellama._native.binding import open_library
 from embellama.config import MAX_CONTEXTS
 from embellama.errors import ConfigurationError, ModelNotFoundError
 from embellama.presets.choice import Choice
@@ -172,12 +173,24 @@ def test_the_real_model_is_measured(tiny_path):
     assert "texts/s" in config.rationale[2]
 
 
-def test_too_little_memory_says_what_would_help(minilm_path):
+def test_too_little_memory_says_what_would_help(minilm_path, monkeypatch):
+    monkeypatch.setenv("EMBELLAMA_BACKEND", "llama")
     with pytest.raises(ConfigurationError) as caught:
         choose(minilm_path, limits(max_memory_bytes=10**8))
     said = str(caught.value)
     assert "a lower n_ctx (texts of up to 8 tokens instead of 512 need" in said
     assert "a smaller file type" in said
+
+
+def test_too_little_memory_for_the_kernels_offers_what_takes_less(minilm_path, monkeypatch):
+    if open_library() is None:
+        pytest.skip("needs the native kernels: install embellama where there is a C++ compiler")
+    monkeypatch.setenv("EMBELLAMA_BACKEND", "native")
+    with pytest.raises(ConfigurationError) as caught:
+        choose(minilm_path, limits(max_memory_bytes=10**8))
+    said = str(caught.value)
+    assert "a lower n_ctx" not in said  # without logits a long text takes little
+    assert "EMBELLAMA_BACKEND=llama and a smaller file type" in said
 
 
 def test_a_failure_while_it_is_measured_frees_the_model(path):

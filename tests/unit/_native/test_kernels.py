@@ -96,6 +96,28 @@ def test_a_text_alone_is_the_same_to_the_last_bit(path, load, kernels):
         np.testing.assert_array_equal(together, alone, err_msg=str(kernel))
 
 
+@pytest.mark.parametrize("n_threads", [2, 3, 8])
+def test_threads_that_share_a_micro_batch_change_no_bit(path, load, kernels, n_threads):
+    texts = sequences(1, 40, 7, 100, 16)
+    for kernel in kernels:
+        model = load(path, kernel)
+        alone = run(model, texts)
+        context = model.create_context(ContextOptions(512, 64, n_threads))
+        for threads in (n_threads, 1, n_threads + 2):
+            context.set_n_threads(threads)
+            assert np.array_equal(context.run(MicroBatch.pack(texts)), alone), kernel
+        context.close()
+
+
+def test_no_threads_and_too_many_are_refused(tiny_path, load, kernels):
+    context = load(tiny_path, kernels[0]).create_context(ContextOptions(16, 4, 1))
+    for n_threads in (0, 1025):
+        context.set_n_threads(n_threads)
+        with pytest.raises(InvalidInputError, match=f"{n_threads} threads; 1 to 1024 can be"):
+            context.run(MicroBatch.pack(sequences(3)))
+    context.close()
+
+
 def test_token_types_are_added(path, reference, load, kernels):
     (ids,) = sequences(12)
     types = np.array([0] * 5 + [1] * 7, dtype=np.int32)

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
+from embellama._native import support
 from embellama._native.binding import Kernel
-from embellama._native.support import choose_kernel, why_not
+from embellama._native.support import choose_kernel, find_kernel, kernels_in_use, why_not
 from embellama.config import ModelConfig
+from embellama.errors import ConfigurationError
 from embellama.gguf import read_metadata
 
 WIDE = Kernel(0, "avx512", "bf16", 16)
@@ -74,3 +77,42 @@ def test_widths_that_no_kernel_divides(metadata):
         odd, ModelConfig(), ALL
     )
     assert "compute_type 'bf16'" in choose_kernel(narrow, ModelConfig(compute_type="bf16"), ALL)
+
+
+def test_one_instruction_set_alone_where_the_environment_names_it(metadata, monkeypatch):
+    half = with_type(metadata, "F16")
+    monkeypatch.setenv("EMBELLAMA_ISA", "avx2")
+    assert kernels_in_use(ALL) == [NARROW]
+    assert choose_kernel(half, ModelConfig(), ALL) == NARROW
+    assert "compute_type 'bf16'" in choose_kernel(half, ModelConfig(compute_type="bf16"), ALL)
+    monkeypatch.setenv("EMBELLAMA_ISA", "scalar")
+    assert choose_kernel(half, ModelConfig(), ALL) == SCALAR
+    monkeypatch.setenv("EMBELLAMA_ISA", " ")
+    assert choose_kernel(half, ModelConfig(), ALL) == WIDE
+
+
+@pytest.mark.parametrize("backend", ["auto", "native"])
+def test_an_instruction_set_that_is_not_there_is_an_error(library, metadata, monkeypatch, backend):
+    monkeypatch.setenv("EMBELLAMA_ISA", "sse9")
+    with pytest.raises(
+        ConfigurationError, match="EMBELLAMA_ISA = 'sse9'.*has kernels for .*scalar"
+    ):
+        find_kernel(metadata, ModelConfig(backend=backend), "mean")
+
+
+def test_kernels_that_cannot_be_loaded_keep_nothing_from_llama_cpp(metadata, monkeypatch):
+    def refuse():
+        raise ConfigurationError("they are damaged")
+
+    monkeypatch.setattr(support, "open_library", refuse)
+    with capture_logs() as events:
+        said = find_kernel(metadata, ModelConfig(backend="auto"), "mean")
+    assert said == "they cannot be used: they are damaged"
+    (event,) = events
+    assert (event["event"], event["log_level"]) == ("embellama.native.unusable", "warning")
+    with pytest.raises(ConfigurationError, match="they are damaged"):
+        find_kernel(metadata, ModelConfig(backend="native"), "mean")
+
+
+def test_locked_memory_is_left_to_llama_cpp(metadata):
+    assert "use_mlock is set" in find_kernel(metadata, ModelConfig(use_mlock=True), "mean")

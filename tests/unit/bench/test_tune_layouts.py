@@ -37,11 +37,3 @@ def test_layouts_that_do_not_fit_are_left_out_but_for_the_default():
     )
     assert ways[0] == Layout(4, 1, 256)
     assert all(way.n_contexts < 3 for way in ways[1:])
-
-
-def test_where_a_context_has_one_thread_no_others_are_measured():
-    ways = candidate_layouts("short", Layout(4, 1, 256), TEXTS, n_cores=4, one_thread=True)
-    assert {(way.n_contexts, way.n_threads) for way in ways} == {(4, 1)}
-    assert {way.max_batch_tokens for way in ways} == {64, 128, 256, 512, 1024}
-    single = Layout(1, 4, 256)
-    assert candidate_layouts("single", single, TEXTS, n_cores=4, one_thread=True) == [single]

@@ -54,6 +54,18 @@ def test_kernels_that_are_there_are_listed_with_their_place(compiled, tmp_path):
     assert finding.text == f"native kernels: some (bf16, f32); in {tmp_path / 'k.so'}"
 
 
+def test_an_instruction_set_that_was_asked_for_is_told(compiled, monkeypatch):
+    compiled(BF16, F32, SCALAR)
+    monkeypatch.setenv("EMBELLAMA_ISA", "scalar")
+    finding = check_kernels()
+    assert finding.level == "note"
+    assert "only scalar (f32), for EMBELLAMA_ISA is set; there are some (bf16, f32)" in finding.text
+    monkeypatch.setenv("EMBELLAMA_ISA", "none")
+    finding = check_kernels()
+    assert finding.level == "FAIL"
+    assert "EMBELLAMA_ISA = 'none', and this CPU has kernels for some, scalar" in finding.text
+
+
 def test_a_cpu_without_kernels_is_told(compiled):
     compiled(SCALAR)
     finding = check_kernels()

@@ -14,6 +14,7 @@ from embellama.errors import ConfigurationError
         (["embed", "--threads", "2", "m"], ["--threads", "2", "embed", "m"]),
         (["embed", "m", "--cache-path=/c", "-v"], ["--cache-path=/c", "-v", "embed", "m"]),
         (["embed", "m", "--", "--offline"], ["embed", "m", "--", "--offline"]),
+        (["embed", "m", "--backend", "llama"], ["--backend", "llama", "embed", "m"]),
         (["embed", "m", "--threads"], ["--threads", "embed", "m"]),
         ([], []),
     ],
@@ -43,6 +44,13 @@ def test_a_model_of_the_configuration_file_is_known_by_its_name(monkeypatch, tmp
     config = Settings(n_threads=3).model_config("mine")
     assert (config.model_path, config.n_ctx, config.n_threads) == ("/m.gguf", 64, 3)
     assert Settings().model_config("other").model_path is None
+
+
+def test_a_backend_that_is_given_wins_over_the_environment(monkeypatch):
+    assert Settings().model_config("minilm").backend == "auto"
+    monkeypatch.setenv("EMBELLAMA_BACKEND", "llama")
+    assert Settings().model_config("minilm").backend == "llama"
+    assert Settings(backend="native").model_config("minilm").backend == "native"
 
 
 def test_threads_that_cannot_be_are_refused():
