@@ -34,6 +34,7 @@ from benches.results import Results, finished, parser, started
 from embellama._llama.model import LlamaBackend
 from embellama._native.binding import Kernel, Library, open_library
 from embellama._native.model import NativeModel
+from embellama._native.support import fits
 from embellama.batching import plan_micro_batches
 from embellama.bench.texts import SENTENCES_A_PASSAGE, short_texts
 from embellama.config import ModelConfig
@@ -268,11 +269,10 @@ def file_types(text: str) -> list[str]:
     return named
 
 
-def kernels_of(library: Library, named: str | None, file_type: str) -> list[Kernel]:
-    """Return the kernels to hold a file type on: all, or those of named instruction sets."""
+def kernels_of(library: Library, named: str | None, metadata: GGUFMetadata) -> list[Kernel]:
+    """Return the kernels to hold a file on that take it: all, or those of named sets."""
     chosen = [one for one in library.kernels if named is None or one.isa in named.split(",")]
-    # what neither float32 nor bfloat16 is multiplied in is for quantized files alone
-    return [one for one in chosen if one.compute_type in COMPUTED or file_type == "Q8_0"]
+    return [one for one in chosen if fits(metadata, one)]
 
 
 def main() -> int:
@@ -295,7 +295,7 @@ def main() -> int:
     with subject_of(given) as subject:
         comparison = Comparison(subject, results, given)
         for file_type in given.types:
-            for kernel in kernels_of(library, given.kernels, file_type):
+            for kernel in kernels_of(library, given.kernels, subject.files[file_type]):
                 comparison.hold(library, kernel, file_type)
     return max(finished(results, given), int(comparison.n_below > 0))
 

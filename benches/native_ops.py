@@ -7,7 +7,8 @@ One thread, a micro-batch of sequences, random weights; every kernel of this CPU
 ones. Compiles `native/benches` with CMake, into a folder of its own or the one given (which is
 quicker the second time). Times are the thread's processor time, the middle one of the rounds. The
 limit is the most that a loop of nothing but multiplications and additions in registers reaches,
-which runs in every round beside them.
+which runs in every round beside them: in what the layers multiply, for int8 bytes, though attention
+is computed in bfloat16 or float32 there.
 
 GFLOP/s are told of products alone, a multiplication and an addition being two. Attention's are its
 products with keys and values; its softmax, like GELU, takes time and counts nothing.

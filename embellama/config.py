@@ -171,7 +171,9 @@ class ModelConfig(_LayeredConfig):
             family on a CPU where they fit and agree with llama.cpp, and llama.cpp everywhere else;
             ``"native"`` is an error where they do not fit; ``"llama"`` is always llama.cpp.
         compute_type: What the native kernels multiply; sums are float32. ``"auto"``: float32 for
-            files of F32 tensors alone, bfloat16 for others where the CPU has it.
+            files of F32 tensors alone, bfloat16 for others where the CPU has it. ``"int8"``: the
+            bytes of a Q8_0 file as they are, with activations rounded to bytes, as llama.cpp does;
+            ``"auto"`` does so where the CPU has byte products and no bfloat16.
         n_gpu_layers: Layers to put on the GPU. Unset: all of them where a GPU is used.
         use_gpu: True asks for a GPU and fails without one; ``"auto"`` takes one that is there.
         main_gpu: This GPU alone takes the model, counted as ``embellama doctor`` lists them.
@@ -208,7 +210,7 @@ class ModelConfig(_LayeredConfig):
     n_contexts: int | None = Field(default=None, ge=1, le=MAX_CONTEXTS)
     tuning: Literal["auto", "off"] = "auto"
     backend: Literal["auto", "llama", "native"] = "auto"
-    compute_type: Literal["auto", "bf16", "f32"] = "auto"
+    compute_type: Literal["auto", "bf16", "f32", "int8"] = "auto"
     n_gpu_layers: int | None = Field(default=None, ge=0, le=10_000)
     use_gpu: bool | Literal["auto"] = "auto"
     main_gpu: int | None = Field(default=None, ge=0, le=255)

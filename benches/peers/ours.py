@@ -15,6 +15,7 @@ class Embellama(Peer):
     """One engine with one model in one file type, on llama.cpp."""
 
     backend: Literal["llama", "native"] = "llama"
+    compute_type: Literal["auto", "int8"] = "auto"
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.versions = versions_of("embellama", "llama-cpp-python")
@@ -28,6 +29,7 @@ class Embellama(Peer):
                 n_threads=settings["n_threads"],
                 use_gpu=False,
                 backend=self.backend,
+                compute_type=self.compute_type,
             ),
         )
         self._n_contexts = info.n_contexts
@@ -62,3 +64,9 @@ class Native(Embellama):
     """The same on the native kernels; absent where they do not fit."""
 
     backend = "native"
+
+
+class NativeInt8(Native):
+    """The kernels that multiply bytes; absent where the CPU has no products of bytes."""
+
+    compute_type = "int8"

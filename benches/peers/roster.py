@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 OURS = "embellama"
 NATIVE = f"{OURS} native"
+INT8 = f"{OURS} native int8"
 REFERENCE = f"{OURS} F32"
 """Whose vectors the others' are compared with: llama.cpp's, which the kernels' are held against."""
 
-_HOMES = {OURS: "benches.peers.ours:Embellama", NATIVE: "benches.peers.ours:Native"}
-"""On llama.cpp, and on kernels of its own."""
+_HOMES = {
+    OURS: "benches.peers.ours:Embellama",
+    NATIVE: "benches.peers.ours:Native",
+    INT8: "benches.peers.ours:NativeInt8",
+}
+"""On llama.cpp, on kernels of its own, and on those that multiply the bytes of Q8_0."""
 
 FAMILIES = tuple(_HOMES)
 
@@ -44,7 +49,8 @@ class PeerSpec:
         return wanted.strip().casefold() in (self.family.casefold(), self.name.casefold())
 
 
-_INSTALLS = {OURS: "pip install .", NATIVE: "pip install . where there is a C++ compiler"}
+_COMPILED = "pip install . where there is a C++ compiler"
+_INSTALLS = {OURS: "pip install .", NATIVE: _COMPILED, INT8: _COMPILED}
 _LLAMA_CPP = "a build of llama.cpp on PATH, or --llama-server PATH"
 _TORCH = "pip install sentence-transformers torch"
 _ONNX = "pip install onnx onnxruntime onnxscript tokenizers, with torch and transformers to export"
@@ -103,6 +109,7 @@ def choose(types: Sequence[str], only: Sequence[str]) -> list[PeerSpec]:
         PeerSpec(family, file_type, home, _INSTALLS[family], "gguf")
         for family, home in _HOMES.items()
         for file_type in types
+        if family != INT8 or file_type == "Q8_0"
     ]
     unknown = [
         wanted for wanted in only if not any(spec.is_called(wanted) for spec in (*ours, *OTHERS))
@@ -117,7 +124,7 @@ def choose(types: Sequence[str], only: Sequence[str]) -> list[PeerSpec]:
     return [*ours, *others]
 
 
-WITH_EMBELLAMA = (OURS, NATIVE, "Llama.embed", "llama-server")
+WITH_EMBELLAMA = (*FAMILIES, "Llama.embed", "llama-server")
 """Families whose modules need nothing that embellama's environment lacks."""
 
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from embellama.errors import ConfigurationError
 
-ComputeType = Literal["bf16", "f32"]
+ComputeType = Literal["bf16", "f32", "int8"]
 
-VERSION = 3
+VERSION = 4
 """Of the calls declared here. Source: ``EM_VERSION`` in native/src/embellama_native.h."""
 
 _FILE_NAME = {"win32": "embellama_native.dll", "darwin": "libembellama_native.dylib"}.get(
@@ -63,12 +63,14 @@ class Kernel:
         isa: The instruction set: ``"avx512"``, ``"avx2"``, ``"scalar"``…
         compute_type: What is multiplied; sums are float32 always.
         lanes: Widths of a model have to be multiples of this.
+        value_bytes: Bytes of a number that attention multiplies.
     """
 
     number: int
     isa: str
     compute_type: ComputeType
     lanes: int
+    value_bytes: int
 
     def __str__(self) -> str:
         return f"{self.isa}, {self.compute_type}"
@@ -108,7 +110,13 @@ class Library:
     def _kernel(self, number: int) -> Kernel:
         compute_type: Any = self.c.em_kernel_compute_type(number).decode()
         isa = self.c.em_kernel_isa(number).decode()
-        return Kernel(number, isa, compute_type, int(self.c.em_kernel_lanes(number)))
+        return Kernel(
+            number,
+            isa,
+            compute_type,
+            lanes=int(self.c.em_kernel_lanes(number)),
+            value_bytes=int(self.c.em_kernel_value_bytes(number)),
+        )
 
 
 class Message:
@@ -163,6 +171,7 @@ def _declare(c: Any) -> None:
         "em_kernel_isa": (ctypes.c_char_p, (ctypes.c_int32,)),
         "em_kernel_compute_type": (ctypes.c_char_p, (ctypes.c_int32,)),
         "em_kernel_lanes": (ctypes.c_int32, (ctypes.c_int32,)),
+        "em_kernel_value_bytes": (ctypes.c_int32, (ctypes.c_int32,)),
         "em_model_new": (
             pointer,
             (

@@ -6,18 +6,26 @@ from dataclasses import dataclass, replace
 
 from embellama._native.architectures import ARCHITECTURES, activation_of
 from embellama._native.binding import Kernel
-from embellama._native.support import find_kernel
+from embellama._native.support import find_kernel, types_of_layers
 from embellama.config import ModelConfig
 from embellama.gguf import GGUFMetadata
 from embellama.memory_estimate import ModelShape, shape_of
 from embellama.types import PoolingType
 
 _FLOAT = 4
-_VALUES_A_UNIT = {"f32": 1, "bf16": 2}
-"""Of 4 bytes. Source: ``PER_UNIT`` in native/src/simd_*.h."""
+_BLOCK, _BLOCK_UNITS = 32, 10
+"""Weights of a block of bytes, and what they come to. Source: native/src/int8_layout.h."""
 
-_PANEL_AND_ROWS = {"avx512": (48, 8), "avx2": (16, 6), "neon": (16, 6), "scalar": (4, 4)}
-"""Columns of a panel and rows of a tile. Source: ``LANES × VECTORS`` and ``ROWS``, there too."""
+_INNER_WIDTH = 96
+"""Columns that are made at a time where operands are bytes. Source: ``Packing``, model.h there."""
+
+_LANES_PANEL_ROWS = {
+    "avx512": (16, 48, 8),
+    "avx2": (8, 16, 6),
+    "neon": (4, 16, 6),
+    "scalar": (1, 4, 4),
+}
+"""Of a vector, columns of a panel, and rows of a tile. Source: simd_*.h there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class KernelMemory:
         is_alibi: Whether positions are told by a bias of the scores.
         has_query_norms: Whether queries and keys are normalised.
         has_second_norm: Whether attention's input is added and normalised once more.
+        has_halves: Whether what the layers multiply is all F16, or all BF16.
         table_bytes: Of the token table, which is read where it is.
     """
 
@@ -50,7 +59,18 @@ class KernelMemory:
     is_alibi: bool
     has_query_norms: bool
     has_second_norm: bool
+    has_halves: bool
     table_bytes: int
+
+    @property
+    def _is_int8(self) -> bool:
+        return self.kernel.compute_type == "int8"
+
+    @property
+    def _keeps_halves(self) -> bool:
+        """Whether weights of 16 bits stay so. Source: ``KEEPS_HALVES`` in native/src/simd_*.h."""
+        is_f32 = self.kernel.compute_type == "f32"
+        return self.has_halves and is_f32 and self.kernel.isa != "avx512"
 
     @property
     def weights_bytes(self) -> int:
@@ -58,12 +78,15 @@ class KernelMemory:
 
         Source: ``packed_bytes`` in native/src/build_model.cpp.
         """
-        n_embd, n_ff, a_unit = self.n_embd, self.n_ff, _VALUES_A_UNIT[self.kernel.compute_type]
+        n_embd, n_ff = self.n_embd, self.n_ff
         n_up = 2 if self.is_gated else 1
         weights = 4 * n_embd * n_embd + (n_up + 1) * n_embd * n_ff
         biases = 5 * n_embd + n_up * n_ff
         n_norms = 2 + 2 * self.has_query_norms + self.has_second_norm
-        layer = weights // a_unit + biases + 2 * n_norms * n_embd
+        packed = weights // (2 if self._keeps_halves else _FLOAT // self.kernel.value_bytes)
+        if self._is_int8:
+            packed = weights // _BLOCK * _BLOCK_UNITS
+        layer = packed + biases + 2 * n_norms * n_embd
         slopes = self.n_head if self.is_alibi else 0
         tables = (self.n_table_rows + 2) * n_embd + slopes
         return self.table_bytes + _FLOAT * (self.n_layer * layer + tables)
@@ -77,10 +100,16 @@ class KernelMemory:
 
         Source: ``Workspace`` in native/src/workspace.cpp.
         """
-        a_unit = _VALUES_A_UNIT[self.kernel.compute_type]
-        panel, n_rows = _PANEL_AND_ROWS[self.kernel.isa]
-        padded = -(-n_tokens // self.kernel.lanes) * self.kernel.lanes
+        a_unit = _FLOAT // self.kernel.value_bytes
+        lanes, panel, n_rows = _LANES_PANEL_ROWS[self.kernel.isa]
+        step = max(lanes, a_unit)
+        padded = -(-n_tokens // step) * step
         operands = n_tokens * (5 * self.n_embd + self.n_ff) // a_unit
+        if self._is_int8:
+            bytes_and_scales = (self.n_embd + self.n_ff) // 4 + (
+                2 * self.n_embd + self.n_ff
+            ) // _BLOCK
+            operands = n_tokens * (3 * self.n_embd // a_unit + self.n_embd + bytes_and_scales)
         floats = n_tokens * self.n_embd * (1 + self.has_second_norm)
         if self.n_rotated or self.has_query_norms:
             floats += n_tokens * 2 * self.n_embd
@@ -89,8 +118,10 @@ class KernelMemory:
             floats += n_tokens + padded + 1
         head_size = self.n_embd // self.n_head
         room = 2 * (padded * head_size // a_unit) + n_rows * padded + n_rows * padded // a_unit
-        if self.is_gated:
-            room += n_tokens * panel
+        if self.is_gated or self._is_int8:
+            room += n_tokens * (_INNER_WIDTH if self._is_int8 else panel)
+        if self._keeps_halves:
+            room += panel * max(self.n_embd, self.n_ff)
         return _FLOAT * (operands + floats + n_threads * room)
 
 
@@ -116,6 +147,7 @@ def kernel_memory(metadata: GGUFMetadata, kernel: Kernel) -> KernelMemory:
         is_alibi=positions == "alibi",
         has_query_norms="blk.0.attn_q_norm.weight" in tensors,
         has_second_norm="blk.0.attn_norm_2.weight" in tensors,
+        has_halves=types_of_layers(metadata) in ({"F16"}, {"BF16"}),
         table_bytes=tensors["token_embd.weight"].size_bytes,
     )
 

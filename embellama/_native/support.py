@@ -103,26 +103,42 @@ def choose_kernel(
 ) -> Kernel | str:
     """Choose the fastest kernel for a model, or say why there is none.
 
-    Files whose tensors are all F32 are multiplied in float32, others in bfloat16 where the CPU can,
-    unless ``compute_type`` says otherwise.
+    Files whose tensors are all F32 are multiplied in float32, others in bfloat16 where the CPU can.
+    Where it cannot, Q8_0 files are multiplied as bytes, and others in float32; unless
+    ``compute_type`` says otherwise.
 
     Raises:
         ConfigurationError: See `kernels_in_use`.
     """
-    fitting = [one for one in kernels_in_use(kernels) if _fits(metadata, one)]
+    fitting = [one for one in kernels_in_use(kernels) if fits(metadata, one)]
     if config.compute_type != "auto":
         fitting = [one for one in fitting if one.compute_type == config.compute_type]
     if not fitting:
         only = f", of {ISA_VARIABLE} = {isa}," if (isa := wanted_isa()) else ""
         return (
             f"this CPU has no kernel{only} with compute_type {config.compute_type!r} for widths of "
-            f"{metadata.n_embd}, {metadata.n_ff} and {metadata.head_size}"
+            f"{metadata.n_embd}, {metadata.n_ff} and {metadata.head_size} in a file of "
+            f"{metadata.file_type} tensors"
         )
     is_whole = {place.type_name for place in metadata.tensors.values()} == {"F32"}
-    preferred = [one for one in fitting if one.compute_type == ("f32" if is_whole else "bf16")]
-    return (preferred or fitting)[0]
+    wanted = ("f32",) if is_whole else ("bf16", "int8", "f32")
+    return min(fitting, key=lambda one: _place_in(wanted, one.compute_type))
 
 
-def _fits(metadata: GGUFMetadata, kernel: Kernel) -> bool:
+def _place_in(wanted: tuple[str, ...], compute_type: str) -> int:
+    return wanted.index(compute_type) if compute_type in wanted else len(wanted)
+
+
+def fits(metadata: GGUFMetadata, kernel: Kernel) -> bool:
+    """Tell whether a kernel takes a model's widths and, where it multiplies bytes, its tensors."""
+    if kernel.compute_type == "int8" and types_of_layers(metadata) != {"Q8_0"}:
+        return False
     widths = (metadata.n_embd, metadata.n_ff, metadata.head_size)
     return all(width % kernel.lanes == 0 for width in widths)
+
+
+def types_of_layers(metadata: GGUFMetadata) -> set[str]:
+    """Return the types of what the layers of a supported model multiply."""
+    layers = [slot for slot in slots_of(metadata) if slot.name.startswith("blk.")]
+    places = [slot.place for slot in layers if slot.place is not None]
+    return {place.type_name for place in places if place.shape[0] > 1}  # others are single rows

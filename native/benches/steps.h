@@ -5,6 +5,7 @@
 #pragma once
 
 #include "forward.h"
+#include "operand.h"
 
 namespace embellama {
 
@@ -17,6 +18,7 @@ double thread_seconds();
 struct TimedKernels {
     const char* isa;
     const char* compute_type;
+    size_t per_unit;  // of attention; tells kernels of bytes apart: see Packing
     // Adds the seconds of each step of a pass with mean pooling, of a model with no gates and with
     // absolute positions.
     void (*run)(const Model& model, const Batch& batch, Workspace& work, double* seconds,
@@ -25,42 +27,76 @@ struct TimedKernels {
     double (*peak)(size_t n);
 };
 
+// What a layer's products are made of: as many sums as a tile has, which are enough to hide how
+// long an instruction takes, and few enough for the registers.
+template <class Isa, bool IS_INT8 = Isa::IS_INT8>
+struct Dots {
+    static constexpr int N_SUMS = Isa::ROWS * Isa::VECTORS;
+    static constexpr size_t PER_UNIT = Isa::PER_UNIT;
+    using Sum = typename Isa::Vec;
+    using Units = typename Isa::Units;
+
+    static Sum start(const uint32_t* from) {
+        return Isa::load(reinterpret_cast<const float*>(from));
+    }
+    static Units load(const uint32_t* from) { return Isa::load_units(from); }
+    static Units broadcast(const uint32_t* from) { return Isa::broadcast_unit(from); }
+    static Sum dot(Sum sum, Units a, Units b) { return Isa::dot(sum, a, b); }
+    static Sum floats(Sum sum) { return sum; }
+};
+
+template <class Isa>
+struct Dots<Isa, true> {
+    static constexpr int N_SUMS = Isa::INT8_ROWS * Isa::INT8_VECTORS;
+    static constexpr size_t PER_UNIT = 4;
+    using Sum = typename Isa::Sums;
+    using Units = typename Isa::Bytes;
+
+    static Sum start(const uint32_t* from) { return Isa::load_sums(from); }
+    static Units load(const uint32_t* from) { return Isa::load_bytes(from); }
+    static Units broadcast(const uint32_t* from) { return Isa::broadcast_bytes(from); }
+    static Sum dot(Sum sum, Units a, Units b) { return Isa::dot_int8(sum, a, b); }
+    static typename Isa::Vec floats(Sum sum) { return Isa::floats(sum); }
+};
+
 // N sums, each a variable of its own: a compiler leaves an array of vectors in memory.
 template <class Isa, int N>
 struct Sums {
-    typename Isa::Vec sum;
+    using Units = typename Dots<Isa>::Units;
+    typename Dots<Isa>::Sum sum;
     Sums<Isa, N - 1> others;
 
-    EMBELLAMA_INLINE void start(const float* from) {
-        sum = Isa::load(from);
+    EMBELLAMA_INLINE void start(const uint32_t* from) {
+        sum = Dots<Isa>::start(from);
         others.start(from + 1);  // all different, or they would be computed once
     }
-    EMBELLAMA_INLINE void dot(typename Isa::Units a, typename Isa::Units b) {
-        sum = Isa::dot(sum, a, b);
+    EMBELLAMA_INLINE void dot(Units a, Units b) {
+        sum = Dots<Isa>::dot(sum, a, b);
         others.dot(a, b);
     }
-    EMBELLAMA_INLINE typename Isa::Vec total() const { return Isa::add(sum, others.total()); }
+    EMBELLAMA_INLINE typename Isa::Vec total() const {
+        return Isa::add(Dots<Isa>::floats(sum), others.total());
+    }
 };
 
 template <class Isa>
 struct Sums<Isa, 0> {
-    EMBELLAMA_INLINE void start(const float*) {}
-    EMBELLAMA_INLINE void dot(typename Isa::Units, typename Isa::Units) {}
+    EMBELLAMA_INLINE void start(const uint32_t*) {}
+    EMBELLAMA_INLINE void dot(typename Dots<Isa>::Units, typename Dots<Isa>::Units) {}
     EMBELLAMA_INLINE typename Isa::Vec total() const { return Isa::zero(); }
 };
 
-// As many sums as a tile has: enough to hide how long an instruction takes, few enough for the
-// registers.
 template <class Isa>
 double peak(size_t n) {
-    constexpr int N_SUMS = Isa::ROWS * Isa::VECTORS;
-    float starts[N_SUMS + Isa::LANES];
+    constexpr int N_SUMS = Dots<Isa>::N_SUMS;
+    uint32_t starts[N_SUMS + Isa::LANES];
     uint32_t units[Isa::LANES];
-    for (int i = 0; i < N_SUMS + Isa::LANES; i++) starts[i] = (float)i;
-    for (int i = 0; i < Isa::LANES; i++) units[i] = 0x3c003c00;  // about 0.0078, once or twice
+    for (int i = 0; i < N_SUMS + Isa::LANES; i++) starts[i] = bits_of((float)i);
+    // about 0.0078 once or twice; as bytes 60 and 0
+    for (int i = 0; i < Isa::LANES; i++) units[i] = 0x3c003c00;
     Sums<Isa, N_SUMS> sums;
     sums.start(starts);
-    const auto a = Isa::load_units(units), b = Isa::broadcast_unit(units);
+    const auto a = Dots<Isa>::load(units), b = Dots<Isa>::broadcast(units);
     const double start = thread_seconds();
     for (size_t i = 0; i < n; i++) sums.dot(a, b);
     float totals[Isa::LANES];
@@ -68,7 +104,7 @@ double peak(size_t n) {
     volatile float used = totals[0];  // or there would be no reason to compute them
     const double seconds = thread_seconds() - start;
     (void)used;
-    return 2.0 * N_SUMS * Isa::LANES * Isa::PER_UNIT * (double)n / seconds;
+    return 2.0 * N_SUMS * Isa::LANES * Dots<Isa>::PER_UNIT * (double)n / seconds;
 }
 
 struct Clock {
@@ -85,6 +121,7 @@ struct Clock {
 template <class Isa>
 void run_timed(const Model& model, const Batch& batch, Workspace& work, double* seconds,
                float* out) {
+    using Vec = typename Isa::Vec;
     Pass pass{model, batch, work, Team()};
     Clock clock;
     embed_tokens<Isa>(pass);
@@ -94,13 +131,15 @@ void run_timed(const Model& model, const Batch& batch, Workspace& work, double* 
         clock.lap(seconds[QKV]);
         attend_sequences<Isa>(pass);
         clock.lap(seconds[ATTENTION]);
-        add_product<Isa>(pass, layer.out, work.attended.get());
+        add_attended<Isa>(pass, layer);
         clock.lap(seconds[OUT]);
         finish_attention<Isa>(pass, layer);
         clock.lap(seconds[NORMS]);
-        make_inner<Isa>(pass, layer);
+        make_inner<Isa>(
+            pass, layer, [](const Piece&) EMBELLAMA_INLINED {},
+            [](Vec value, const float*) EMBELLAMA_INLINED { return gelu_of<Isa>(value); });
         clock.lap(seconds[UP]);
-        add_product<Isa>(pass, layer.down, work.inner.get());
+        add_product<Isa>(pass, layer.down, inner_of<Isa>(work, layer.down.n_in));
         clock.lap(seconds[DOWN]);
         finish_layer<Isa>(pass, layer);
         clock.lap(seconds[NORMS]);
@@ -111,7 +150,7 @@ void run_timed(const Model& model, const Batch& batch, Workspace& work, double* 
 
 template <class Isa>
 constexpr TimedKernels timed_kernels_of(const char* isa, const char* compute_type) {
-    return TimedKernels{isa, compute_type, run_timed<Isa>, peak<Isa>};
+    return TimedKernels{isa, compute_type, Isa::PER_UNIT, run_timed<Isa>, peak<Isa>};
 }
 
 }  // namespace embellama

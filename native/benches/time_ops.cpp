@@ -27,8 +27,11 @@ double thread_seconds() {
 }
 
 #if defined(__x86_64__)
-extern const TimedKernels timed_avx2, timed_avx512, timed_avx512_bf16;
-static const TimedKernels* const TIMED[] = {&timed_avx2, &timed_avx512, &timed_avx512_bf16};
+extern const TimedKernels timed_avx2, timed_avx2_int8, timed_avx512, timed_avx512_int8,
+    timed_avx512_bf16, timed_avx512_bf16_int8;
+static const TimedKernels* const TIMED[] = {&timed_avx2,        &timed_avx2_int8,
+                                            &timed_avx512,      &timed_avx512_int8,
+                                            &timed_avx512_bf16, &timed_avx512_bf16_int8};
 #elif defined(__aarch64__)
 extern const TimedKernels timed_neon, timed_neon_bf16;
 static const TimedKernels* const TIMED[] = {&timed_neon, &timed_neon_bf16};
@@ -46,7 +49,8 @@ constexpr size_t PEAK_ROUNDS = 100'000;  // some milliseconds
 const TimedKernels* timed_for(const Kernels& kernels) {
     for (const TimedKernels* one : TIMED)
         if (std::strcmp(one->isa, kernels.isa) == 0 &&
-            std::strcmp(one->compute_type, kernels.compute_type) == 0)
+            std::strcmp(one->compute_type, kernels.compute_type) == 0 &&
+            one->per_unit == kernels.packing.per_unit)
             return one;
     return nullptr;
 }
@@ -64,30 +68,42 @@ em_shape shape_of(char** widths) {
     return shape;
 }
 
-// Tensors of a model, all on the same random floats: only their packed copies are read again.
+// Tensors of a model, all of a type on the same random numbers: only their packed copies are read
+// again. What layers multiply is F32, or Q8_0.
 struct SharedTensors {
-    std::vector<uint8_t> bytes;
+    std::vector<uint8_t> floats, blocks;
     std::vector<em_tensor> list;
 
-    explicit SharedTensors(const em_shape& shape) {
+    SharedTensors(const em_shape& shape, bool is_int8) {
         const size_t n = EM_N_MODEL_TENSORS + (size_t)shape.n_layers * EM_N_LAYER_TENSORS;
-        size_t largest = 0;
-        for (size_t place = 0; place < n; place++)
-            largest = std::max(largest, tiny::bytes_of(tiny::F32, tiny::size_at(shape, place)));
-        bytes.resize(largest);
         tiny::Numbers numbers(1);
-        tiny::fill(bytes.data(), largest, tiny::F32, tiny::Weights::Calm, numbers);
+        fill(floats, tiny::F32, shape, n, numbers);
+        fill(blocks, tiny::Q8_0, shape, n, numbers);
         for (size_t place = 0; place < n; place++) {
+            const bool is_block = is_int8 && tiny::is_multiplied(shape, place);
             const bool is_there = tiny::has_tensor(shape, {false, false, true}, place);
             const tiny::Size size = is_there ? tiny::size_at(shape, place) : tiny::Size{};
-            list.push_back({is_there ? bytes.data() : nullptr, tiny::F32, size.n_rows,
-                            size.n_columns});
+            const uint8_t* data = is_block ? blocks.data() : floats.data();
+            list.push_back({is_there ? data : nullptr, is_block ? tiny::Q8_0 : tiny::F32,
+                            size.n_rows, size.n_columns});
         }
+    }
+
+private:
+    // Makes as many as the largest of n tensors has.
+    static void fill(std::vector<uint8_t>& out, tiny::Type type, const em_shape& shape, size_t n,
+                     tiny::Numbers& numbers) {
+        size_t largest = 0;
+        for (size_t place = 0; place < n; place++)
+            largest = std::max(largest, tiny::bytes_of(type, tiny::size_at(shape, place)));
+        out.resize(largest);
+        tiny::fill(out.data(), largest, type, tiny::Weights::Calm, numbers);
     }
 };
 
 void time_kernels(const Kernels& kernels, const TimedKernels& timed, const em_shape& shape,
-                  const SharedTensors& tensors, const Batch& batch, double seconds) {
+                  const Batch& batch, double seconds) {
+    const SharedTensors tensors(shape, kernels.packing.is_int8);
     const Model model =
         build_model(shape, kernels, tensors.list.data(), tensors.list.size());
     Workspace work(model.shape, kernels.packing, kernels.n_rows, batch.n_tokens());
@@ -122,11 +138,10 @@ int main(int n_arguments, char** arguments) {
     for (int32_t i = 0; i < offsets.back(); i++)
         ids.push_back((int32_t)numbers.below((uint32_t)shape.n_vocab));
     const Batch batch{ids.data(), nullptr, offsets.data(), offsets.size() - 1};
-    const SharedTensors tensors(shape);
     size_t n_kernels = 0;
     const Kernels* const* list = usable_kernels(&n_kernels);
     for (size_t i = 0; i < n_kernels; i++)
         if (const TimedKernels* timed = timed_for(*list[i]))
-            time_kernels(*list[i], *timed, shape, tensors, batch, std::atof(arguments[5]));
+            time_kernels(*list[i], *timed, shape, batch, std::atof(arguments[5]));
     return 0;
 }

@@ -102,7 +102,12 @@ const char* em_kernel_compute_type(int32_t kernel) {
 int32_t em_kernel_lanes(int32_t kernel) {
     const auto* found = kernel_at(kernel);
     if (found == nullptr) return 0;
-    return (int32_t)std::max(found->packing.lanes, found->packing.per_unit);
+    return (int32_t)found->packing.step();
+}
+
+int32_t em_kernel_value_bytes(int32_t kernel) {
+    const auto* found = kernel_at(kernel);
+    return found != nullptr ? (int32_t)(4 / found->packing.per_unit) : 0;
 }
 
 em_model* em_model_new(const em_shape* shape, int32_t kernel, const em_tensor* tensors,

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "gemm.h"
 #include "functions.h"
@@ -118,11 +119,11 @@ EMBELLAMA_INLINE void add_distances(const float* from_row, size_t n_padded, floa
 // One head's attention of one sequence.
 //
 // `qkv`: rows of queries, keys and values side by side, 3 × n_embd elements each.
-// `out`: rows of n_embd elements.
-template <class Isa>
+// `out`: rows of n_embd elements, or floats.
+template <class Isa, class Out>
 void attend(const typename Isa::Element* qkv, size_t n_tokens, size_t n_embd, size_t head_size,
             size_t head, const Alibi& alibi, const AttentionScratch<Isa>& scratch,
-            typename Isa::Element* out) {
+            Out* out) {
     using Element = typename Isa::Element;
     using Vec = typename Isa::Vec;
     const size_t stride = 3 * n_embd;
@@ -149,12 +150,15 @@ void attend(const typename Isa::Element* qkv, size_t n_tokens, size_t n_embd, si
             factors[row] = 1.0f / unnormalized_softmax<Isa>(scores, n_tokens, scale,
                                                             weights + row * n_padded);
         }
-        Element* rows = out + first * n_embd + head * head_size;
+        Out* rows = out + first * n_embd + head * head_size;
         product<Isa>(n_rows, scratch.weights, n_padded / Isa::PER_UNIT, scratch.values, head_size,
                      n_padded / Isa::PER_UNIT,
                      [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
-                         Isa::store_elements(rows + row * n_embd + column,
-                                             Isa::mul(sums, Isa::set(factors[row])));
+                         const Vec value = Isa::mul(sums, Isa::set(factors[row]));
+                         if constexpr (std::is_same_v<Out, float>)
+                             Isa::store(rows + row * n_embd + column, value);
+                         else
+                             Isa::store_elements(rows + row * n_embd + column, value);
                      });
     }
 }

@@ -1,10 +1,12 @@
 #include "build_model.h"
 
+#include <array>
 #include <cmath>
 #include <stdexcept>
 #include <string>
 
 #include "pack.h"
+#include "pack_int8.h"
 
 namespace embellama {
 namespace {
@@ -26,7 +28,7 @@ void check_widths(const em_shape& given, const Kernels& kernels) {
     require(given.n_embd % given.n_heads == 0,
             "n_embd " + std::to_string(given.n_embd) + " is no multiple of n_heads " +
                 std::to_string(given.n_heads));
-    const auto step = (int64_t)std::max(kernels.packing.lanes, kernels.packing.per_unit);
+    const auto step = (int64_t)kernels.packing.step();
     for (const int64_t width : {given.n_embd, given.n_ff, given.n_embd / given.n_heads})
         require(width % step == 0, "a width of " + std::to_string(width) + " is no multiple of " +
                                        std::to_string(step) + ", as " + kernels.isa + " needs");
@@ -127,6 +129,15 @@ Norm norm_at(const Reader& reader, size_t place, size_t n_embd, bool may_lack_sh
                 shift ? floats_of(shift) : Buffer<float>(n_embd)};
 }
 
+// Packs weights side by side as the kernels multiply them. Operands of queries, keys and values are
+// shifted where they are bytes (linear.h).
+Linear linear_of(const Packing& packing, bool is_shifted, const std::vector<Tensor>& weights,
+                 const std::vector<Tensor>& biases) {
+    if (!packing.is_int8) return pack_linear(packing, weights, biases);
+    require(can_pack_int8(weights), "a layer's weight is not Q8_0, which bytes are packed from");
+    return pack_linear_int8(packing, is_shifted, weights, biases);
+}
+
 Layer layer_at(const Reader& reader, size_t start, const Shape& shape, const Packing& packing) {
     const size_t n_embd = shape.n_embd, n_ff = shape.n_ff;
     const auto weight = [&](size_t place, size_t n_out, size_t n_in) {
@@ -139,11 +150,11 @@ Layer layer_at(const Reader& reader, size_t start, const Shape& shape, const Pac
                 reader.has(start + EM_ATTENTION_NORM_2) == shape.has_second_norm,
             "some layers have norms that the first has not, or lack them");
     Layer layer;
-    layer.qkv = pack_linear(
-        packing,
+    layer.qkv = linear_of(
+        packing, true,
         {weight(EM_Q, n_embd, n_embd), weight(EM_K, n_embd, n_embd), weight(EM_V, n_embd, n_embd)},
         {bias(EM_Q_BIAS, n_embd), bias(EM_K_BIAS, n_embd), bias(EM_V_BIAS, n_embd)});
-    layer.out = pack_linear(packing, {weight(EM_OUT, n_embd, n_embd)}, {bias(EM_OUT_BIAS, n_embd)});
+    layer.out = linear_of(packing, false, {weight(EM_OUT, n_embd, n_embd)}, {bias(EM_OUT_BIAS, n_embd)});
     layer.attention_norm = norm_at(reader, start + EM_ATTENTION_NORM, n_embd);
     if (shape.has_query_norms) {
         layer.query_norm = norm_at(reader, start + EM_Q_NORM, n_embd, true);
@@ -152,16 +163,20 @@ Layer layer_at(const Reader& reader, size_t start, const Shape& shape, const Pac
     if (shape.has_second_norm)
         layer.attention_norm_2 = norm_at(reader, start + EM_ATTENTION_NORM_2, n_embd, true);
     if (shape.is_gated())
-        layer.gate = pack_linear(packing, {weight(EM_GATE, n_ff, n_embd)},
+        layer.gate = linear_of(packing, false, {weight(EM_GATE, n_ff, n_embd)},
                                  {bias(EM_GATE_BIAS, n_ff)});
-    layer.up = pack_linear(packing, {weight(EM_UP, n_ff, n_embd)}, {bias(EM_UP_BIAS, n_ff)});
-    layer.down = pack_linear(packing, {weight(EM_DOWN, n_embd, n_ff)}, {bias(EM_DOWN_BIAS, n_embd)});
+    layer.up = linear_of(packing, false, {weight(EM_UP, n_ff, n_embd)}, {bias(EM_UP_BIAS, n_ff)});
+    layer.down = linear_of(packing, false, {weight(EM_DOWN, n_embd, n_ff)}, {bias(EM_DOWN_BIAS, n_embd)});
     layer.output_norm = norm_at(reader, start + EM_OUTPUT_NORM, n_embd);
     return layer;
 }
 
+std::array<const Linear*, 5> linears_of(const Layer& layer) {
+    return {&layer.qkv, &layer.out, &layer.gate, &layer.up, &layer.down};
+}
+
 size_t bytes_of_linear(const Linear& linear) {
-    return 4 * (linear.panels.size() + linear.bias.size());
+    return 4 * (linear.panels.size() + linear.bias.size()) + 2 * linear.halves.size();
 }
 
 size_t bytes_of_norm(const Norm& norm) { return 4 * (norm.scale.size() + norm.shift.size()); }
@@ -188,6 +203,9 @@ Model build_model(const em_shape& given, const Kernels& kernels, const em_tensor
     for (size_t layer = 0; layer < shape.n_layers; layer++)
         model.layers.push_back(layer_at(reader, EM_N_MODEL_TENSORS + layer * EM_N_LAYER_TENSORS,
                                         shape, kernels.packing));
+    for (const Layer& layer : model.layers)
+        for (const Linear* linear : linears_of(layer))
+            model.shape.has_halves |= linear->halves.size() > 0;
     return model;
 }
 
@@ -195,9 +213,7 @@ size_t packed_bytes(const Model& model) {
     size_t n = 4 * (model.positions.size() + model.slopes.size() + model.token_types.size());
     n += bytes_of_norm(model.embedding_norm);
     for (const Layer& layer : model.layers) {
-        for (const Linear* linear :
-             {&layer.qkv, &layer.out, &layer.gate, &layer.up, &layer.down})
-            n += bytes_of_linear(*linear);
+        for (const Linear* linear : linears_of(layer)) n += bytes_of_linear(*linear);
         for (const Norm* norm : {&layer.query_norm, &layer.key_norm, &layer.attention_norm,
                                  &layer.attention_norm_2, &layer.output_norm})
             n += bytes_of_norm(*norm);

@@ -1,5 +1,8 @@
 #include "kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -8,9 +11,10 @@
 
 namespace embellama {
 
-extern const Kernels kernels_scalar, kernels_scalar_bf16;
+extern const Kernels kernels_scalar, kernels_scalar_bf16, kernels_scalar_int8;
 #if defined(__x86_64__)
-extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512_bf16;
+extern const Kernels kernels_avx2, kernels_avx2_int8, kernels_avx512, kernels_avx512_bf16,
+    kernels_avx512_int8, kernels_avx512_bf16_int8;
 #elif defined(__aarch64__)
 extern const Kernels kernels_neon, kernels_neon_bf16;
 #endif
@@ -33,8 +37,27 @@ bool has_neon_bf16() {
 }
 #endif
 
+#if defined(__x86_64__)
+// Conversions of half precision, which every CPU with AVX2 has so far.
+// Source: Intel, Software Developer's Manual, CPUID leaf 1, ECX bit 29.
+bool has_f16c() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 29)) != 0;
+}
+
+// Dot products of bytes in VEX code. Compilers from GCC 11 and Clang 12 on know the instructions;
+// not all of those know this name, so the CPU is asked itself.
+// Source: Intel, Architecture Instruction Set Extensions, CPUID leaf 7, sub-leaf 1, EAX bit 4.
+bool has_avx_vnni() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (__get_cpuid_max(0, nullptr) < 7) return false;
+    __cpuid_count(7, 1, eax, ebx, ecx, edx);
+    return (eax & (1U << 4)) != 0;
+}
+#endif
+
 struct Usable {
-    const Kernels* list[8];
+    const Kernels* list[12];
     size_t n = 0;
 
     Usable() {
@@ -42,16 +65,21 @@ struct Usable {
         __builtin_cpu_init();
         const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-        if (avx512 && __builtin_cpu_supports("avx512bf16")) list[n++] = &kernels_avx512_bf16;
+        const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+        const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+        if (bf16) list[n++] = &kernels_avx512_bf16;
         if (avx512) list[n++] = &kernels_avx512;
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            list[n++] = &kernels_avx2;
+        if (vnni) list[n++] = bf16 ? &kernels_avx512_bf16_int8 : &kernels_avx512_int8;
+        if (avx2) list[n++] = &kernels_avx2;
+        if (avx2 && has_avx_vnni()) list[n++] = &kernels_avx2_int8;
 #elif defined(__aarch64__)
         if (has_neon_bf16()) list[n++] = &kernels_neon_bf16;
         list[n++] = &kernels_neon;
 #endif
         list[n++] = &kernels_scalar;
         list[n++] = &kernels_scalar_bf16;
+        list[n++] = &kernels_scalar_int8;
     }
 };
 

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised by one with every change to what follows. */
-#define EM_VERSION 3
+#define EM_VERSION 4
 
 enum em_status { EM_OK = 0, EM_INVALID = 1, EM_NO_MEMORY = 2 };
 
@@ -71,8 +71,9 @@ EM_API int32_t em_version(void);
 /* Kernels that this CPU can run, the fastest first. */
 EM_API int32_t em_n_kernels(void);
 EM_API const char* em_kernel_isa(int32_t kernel);          /* such as "avx512_bf16" */
-EM_API const char* em_kernel_compute_type(int32_t kernel); /* "f32" or "bf16" */
+EM_API const char* em_kernel_compute_type(int32_t kernel); /* "f32", "bf16" or "int8" */
 EM_API int32_t em_kernel_lanes(int32_t kernel);            /* widths have to be multiples */
+EM_API int32_t em_kernel_value_bytes(int32_t kernel);      /* of a query's, key's, value's number */
 
 /* Packs the weights. The data of EM_TOKENS is read as long as the model lives, all other data only
  * here. Returns NULL and a message, cut at n_message bytes, if the tensors do not fit together. */

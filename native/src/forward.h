@@ -4,38 +4,11 @@
 // alone. Nothing is padded but to whole vectors.
 #pragma once
 
-#include <cmath>
-
 #include "attention.h"
 #include "functions.h"
-#include "gemm.h"
-#include "share.h"
-#include "workspace.h"
+#include "linear.h"
 
 namespace embellama {
-
-// Writes (x − mean) / deviation · scale + shift in place, and as an operand.
-template <class Isa>
-EMBELLAMA_INLINE void normalize_row(float* row, size_t n, const Norm& norm, float eps,
-                                    typename Isa::Element* operand) {
-    using Vec = typename Isa::Vec;
-    Vec sum = Isa::zero();
-    for (size_t at = 0; at < n; at += Isa::LANES) sum = Isa::add(sum, Isa::load(row + at));
-    const Vec mean = Isa::set(Isa::sum(sum) / (float)n);
-    Vec squares = Isa::zero();
-    for (size_t at = 0; at < n; at += Isa::LANES) {
-        const Vec centred = Isa::sub(Isa::load(row + at), mean);
-        squares = Isa::fma(centred, centred, squares);
-    }
-    const Vec factor = Isa::set(1.0f / std::sqrt(Isa::sum(squares) / (float)n + eps));
-    for (size_t at = 0; at < n; at += Isa::LANES) {
-        const Vec scaled = Isa::mul(Isa::sub(Isa::load(row + at), mean), factor);
-        const Vec value = Isa::fma(scaled, Isa::load(norm.scale.get() + at),
-                                   Isa::load(norm.shift.get() + at));
-        Isa::store(row + at, value);
-        Isa::store_elements(operand + at, value);
-    }
-}
 
 // One thread's part in the forward pass of a micro-batch.
 struct Pass {
@@ -46,16 +19,6 @@ struct Pass {
 
     size_t n_tokens() const { return batch.n_tokens(); }
 };
-
-// Normalises rows [first, end) and makes them operands.
-template <class Isa>
-EMBELLAMA_INLINE void normalize_rows(Workspace& work, const Shape& shape, size_t first, size_t end,
-                                     const Norm& norm) {
-    auto* operands = work.elements<typename Isa::Element>(work.operands);
-    for (size_t token = first; token < end; token++)
-        normalize_row<Isa>(work.rows.get() + token * shape.n_embd, shape.n_embd, norm,
-                           shape.norm_eps, operands + token * shape.n_embd);
-}
 
 // row += added
 template <class Isa>
@@ -89,22 +52,23 @@ void embed_tokens(Pass& pass) {
             if (has_positions)
                 add_to_row<Isa>(row, model.positions.get() + position * n_embd, n_embd);
         });
-        normalize_rows<Isa>(pass.work, model.shape, first, end, model.embedding_norm);
+        normalize_rows<Isa, Kind::Shifted>(pass.work, model.shape, first, end,
+                                          model.embedding_norm);
     });
 }
 
 // rows += operands · weights + bias
 template <class Isa>
-void add_product(Pass& pass, const Linear& linear, const uint32_t* operands) {
+void add_product(Pass& pass, const Linear& linear, const Rows<Isa>& operands) {
     const float* bias = linear.bias.get();
     float* rows = pass.work.rows.get();
-    shared_product<Isa>(pass.team, pass.n_tokens(), operands, linear.panels.get(), linear.n_out,
-                        linear.n_in / Isa::PER_UNIT,
-                        [&](size_t row, size_t column, typename Isa::Vec sums) EMBELLAMA_INLINED {
-                            float* at = rows + row * linear.n_out + column;
-                            const auto value = Isa::add(sums, Isa::load(bias + column));
-                            Isa::store(at, Isa::add(Isa::load(at), value));
-                        });
+    layer_product<Isa, Kind::Plain>(
+        pass.work, pass.team, pass.n_tokens(), operands, linear,
+        [&](size_t row, size_t column, typename Isa::Vec sums) EMBELLAMA_INLINED {
+            float* at = rows + row * linear.n_out + column;
+            const auto value = Isa::add(sums, Isa::load(bias + column));
+            Isa::store(at, Isa::add(Isa::load(at), value));
+        });
 }
 
 // Queries, keys and values side by side, as operands; queries and keys as floats where more has to
@@ -118,15 +82,15 @@ void make_queries(Pass& pass, const Layer& layer) {
     auto* qkv = pass.work.elements<typename Isa::Element>(pass.work.qkv);
     float* unfinished = pass.work.unfinished.get();
     const float* bias = layer.qkv.bias.get();
-    shared_product<Isa>(pass.team, pass.n_tokens(), pass.work.operands.get(),
-                        layer.qkv.panels.get(), n_out, shape.n_embd / Isa::PER_UNIT,
-                        [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
-                            const Vec value = Isa::add(sums, Isa::load(bias + column));
-                            if (column < n_unfinished)
-                                Isa::store(unfinished + row * n_unfinished + column, value);
-                            else
-                                Isa::store_elements(qkv + row * n_out + column, value);
-                        });
+    layer_product<Isa, Kind::Shifted>(
+        pass.work, pass.team, pass.n_tokens(), operands_of<Isa>(pass.work, shape.n_embd), layer.qkv,
+        [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
+            const Vec value = Isa::add(sums, Isa::load(bias + column));
+            if (column < n_unfinished)
+                Isa::store(unfinished + row * n_unfinished + column, value);
+            else
+                Isa::store_elements(qkv + row * n_out + column, value);
+        });
 }
 
 // Rotates the first components of every head in place: pairs that are half of those apart.
@@ -160,9 +124,12 @@ EMBELLAMA_INLINE void finish_token(const Layer& layer, const Shape& shape, size_
     for (size_t part = 0; part < 2; part++) {
         float* row = work.unfinished.get() + (2 * token + part) * n_embd;
         auto* operand = qkv + (3 * token + part) * n_embd;
-        if (shape.has_query_norms)
-            normalize_row<Isa>(row, n_embd, part == 0 ? layer.query_norm : layer.key_norm,
-                               shape.norm_eps, operand);
+        if (shape.has_query_norms) {
+            const Norm& norm = part == 0 ? layer.query_norm : layer.key_norm;
+            const NormalizedRow<Isa> normalized(row, n_embd, norm, shape.norm_eps);
+            for (size_t at = 0; at < n_embd; at += Isa::LANES)
+                Isa::store(row + at, normalized.at(at));
+        }
         if (shape.n_rotated > 0)
             rotate_row<Isa>(row, shape, work.rotations.get() + position * shape.n_rotated);
         for (size_t at = 0; at < n_embd; at += Isa::LANES)
@@ -179,15 +146,18 @@ void finish_queries(Pass& pass, const Layer& layer) {
     });
 }
 
+// What attention writes: the next operand, or what the next operand is made of.
+template <class Isa>
+using Attended = std::conditional_t<Isa::IS_INT8, float, typename Isa::Element>;
+
 // Each sequence's own attention, each head by itself.
 template <class Isa>
 void attend_sequences(Pass& pass) {
-    using Element = typename Isa::Element;
     const Shape& shape = pass.model.shape;
     Workspace& work = pass.work;
     Room& room = work.rooms[pass.team.member()];
-    const auto* qkv = work.elements<Element>(work.qkv);
-    auto* attended = work.elements<Element>(work.attended);
+    const auto* qkv = work.elements<typename Isa::Element>(work.qkv);
+    auto* attended = work.elements<Attended<Isa>>(work.attended);
     const AttentionScratch<Isa> scratch{room.keys.get(), room.values.get(), room.scores.get(),
                                         room.weights.get()};
     Alibi alibi;
@@ -202,18 +172,70 @@ void attend_sequences(Pass& pass) {
     });
 }
 
-// inner = gelu(operands · up)
+// rows += attended · out
 template <class Isa>
-void make_inner(Pass& pass, const Layer& layer) {
+void add_attended(Pass& pass, const Layer& layer) {
+    Workspace& work = pass.work;
+    if constexpr (Isa::IS_INT8) {
+        const size_t n = pass.model.shape.n_embd;
+        const auto* attended = work.elements<float>(work.attended);
+        share_rows(pass.team, pass.n_tokens(), [&](size_t first, size_t end) {
+            for (size_t token = first; token < end; token++)
+                quantize_row<Isa, false>(attended + token * n, n, int8_operand(work, token, n));
+        });
+        add_product<Isa>(pass, layer.out, operands_of<Isa>(work, n));
+    } else {
+        add_product<Isa>(pass, layer.out, work.attended.get());
+    }
+}
+
+// Some rows of one panel of what is between the two products of a feed-forward block.
+struct Piece {
+    size_t first, n_rows;  // rows
+    size_t column;         // the panel's first
+    int n_vectors;
+    float* made;           // room for its floats, rows `inner_width` apart
+};
+
+// inner = finish(operands · up), as an operand. `before(piece)` is called ahead of each piece, and
+// `finish(sums, floats)` with the place of what it left there.
+template <class Isa, class Before, class Finish>
+EMBELLAMA_INLINE void make_inner(Pass& pass, const Layer& layer, const Before& before,
+                                 const Finish& finish) {
+    constexpr size_t PANEL = packing_of<Isa>().panel, WIDTH = packing_of<Isa>().inner_width();
+    Workspace& work = pass.work;
+    const auto operands = operands_of<Isa>(work, layer.up.n_in);
     const size_t n_ff = layer.up.n_out;
     const float* bias = layer.up.bias.get();
-    auto* inner = pass.work.elements<typename Isa::Element>(pass.work.inner);
-    shared_product<Isa>(pass.team, pass.n_tokens(), pass.work.operands.get(),
-                        layer.up.panels.get(), n_ff, layer.up.n_in / Isa::PER_UNIT,
-                        [&](size_t row, size_t column, typename Isa::Vec sums) EMBELLAMA_INLINED {
-                            const auto value = Isa::add(sums, Isa::load(bias + column));
-                            Isa::store_elements(inner + row * n_ff + column, gelu_of<Isa>(value));
-                        });
+    Room& room = work.rooms[pass.team.member()];
+    float* made = room.made.get();
+    auto* inner = work.elements<typename Isa::Element>(work.inner);
+    const auto make_piece = [&](const Piece& piece) EMBELLAMA_INLINED {
+        before(piece);
+        layer_panel<Isa, Kind::Plain>(
+            room, piece.n_vectors, piece.first, piece.n_rows, operands, layer.up, piece.column,
+            [&](size_t row, size_t column, typename Isa::Vec sums) EMBELLAMA_INLINED {
+                float* floats = piece.made + row * WIDTH + column;
+                column += piece.column;
+                const auto value = finish(Isa::add(sums, Isa::load(bias + column)), floats);
+                if constexpr (Isa::IS_INT8)
+                    Isa::store(floats, value);
+                else
+                    Isa::store_elements(inner + (piece.first + row) * n_ff + column, value);
+            });
+    };
+    share_panels<WIDTH, Isa::ROWS>(
+        pass.team, pass.n_tokens(), n_ff,
+        [&](size_t start, size_t width, size_t first, size_t n) EMBELLAMA_INLINED {
+            for (size_t done = 0; done < width; done += PANEL) {
+                const size_t columns = done + PANEL <= width ? PANEL : width - done;
+                make_piece(Piece{first, n, start + done, (int)(columns / Isa::LANES), made + done});
+            }
+            if constexpr (Isa::IS_INT8)
+                for (size_t row = 0; row < n; row++)
+                    quantize_row<Isa, false>(made + row * WIDTH, width,
+                                             inner_operand(work, first + row, n_ff, start));
+        });
 }
 
 // inner = activate(operands · gate) × (operands · up)
@@ -222,28 +244,20 @@ void make_inner(Pass& pass, const Layer& layer) {
 template <class Isa, class Activate>
 EMBELLAMA_INLINE void make_gated_inner(Pass& pass, const Layer& layer, const Activate& activate) {
     using Vec = typename Isa::Vec;
-    constexpr size_t PANEL = Isa::LANES * Isa::VECTORS;
-    const size_t n_ff = layer.up.n_out, n_units = layer.up.n_in / Isa::PER_UNIT;
-    auto* inner = pass.work.elements<typename Isa::Element>(pass.work.inner);
-    float* gates = pass.work.rooms[pass.team.member()].gates.get();
-    share_panels<Isa>(pass.team, pass.n_tokens(), n_ff,
-                      [&](size_t start, int n_vectors, size_t first, size_t n) EMBELLAMA_INLINED {
-        const uint32_t* operands = pass.work.operands.get() + first * n_units;
-        const float* gate_bias = layer.gate.bias.get() + start;
-        any_panel_product<Isa, Isa::VECTORS>(
-            n_vectors, n, operands, n_units, layer.gate.panels.get() + start * n_units, n_units,
+    constexpr size_t WIDTH = packing_of<Isa>().inner_width();
+    const auto operands = operands_of<Isa>(pass.work, layer.gate.n_in);
+    Room& room = pass.work.rooms[pass.team.member()];
+    const float* bias = layer.gate.bias.get();
+    const auto make_gate = [&](const Piece& piece) EMBELLAMA_INLINED {
+        layer_panel<Isa, Kind::Plain>(
+            room, piece.n_vectors, piece.first, piece.n_rows, operands, layer.gate, piece.column,
             [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
-                const Vec value = Isa::add(sums, Isa::load(gate_bias + column));
-                Isa::store(gates + row * PANEL + column, activate(value));
+                const Vec value = Isa::add(sums, Isa::load(bias + piece.column + column));
+                Isa::store(piece.made + row * WIDTH + column, activate(value));
             });
-        const float* bias = layer.up.bias.get() + start;
-        any_panel_product<Isa, Isa::VECTORS>(
-            n_vectors, n, operands, n_units, layer.up.panels.get() + start * n_units, n_units,
-            [&](size_t row, size_t column, Vec sums) EMBELLAMA_INLINED {
-                const Vec value = Isa::add(sums, Isa::load(bias + column));
-                Isa::store_elements(inner + (first + row) * n_ff + start + column,
-                                    Isa::mul(value, Isa::load(gates + row * PANEL + column)));
-            });
+    };
+    make_inner<Isa>(pass, layer, make_gate, [](Vec value, const float* gate) EMBELLAMA_INLINED {
+        return Isa::mul(value, Isa::load(gate));
     });
 }
 
@@ -256,8 +270,10 @@ void feed_forward(Pass& pass, const Layer& layer) {
     else if (activation == Activation::Geglu)
         make_gated_inner<Isa>(pass, layer, [](Vec x) EMBELLAMA_INLINED { return gelu_of<Isa>(x); });
     else
-        make_inner<Isa>(pass, layer);
-    add_product<Isa>(pass, layer.down, pass.work.inner.get());
+        make_inner<Isa>(
+            pass, layer, [](const Piece&) EMBELLAMA_INLINED {},
+            [](Vec value, const float*) EMBELLAMA_INLINED { return gelu_of<Isa>(value); });
+    add_product<Isa>(pass, layer.down, inner_of<Isa>(pass.work, layer.down.n_in));
 }
 
 // Keeps the input of attention where it is added and normalised a second time.
@@ -275,19 +291,20 @@ void finish_attention(Pass& pass, const Layer& layer) {
     const Shape& shape = pass.model.shape;
     Workspace& work = pass.work;
     share_rows(pass.team, pass.n_tokens(), [&](size_t first, size_t end) {
-        normalize_rows<Isa>(work, shape, first, end, layer.attention_norm);
+        normalize_rows<Isa, Kind::Plain>(work, shape, first, end, layer.attention_norm);
         if (!shape.has_second_norm) return;
         const size_t start = first * shape.n_embd;
         add_to_row<Isa>(work.rows.get() + start, work.kept.get() + start,
                         end * shape.n_embd - start);
-        normalize_rows<Isa>(work, shape, first, end, layer.attention_norm_2);
+        normalize_rows<Isa, Kind::Plain>(work, shape, first, end, layer.attention_norm_2);
     });
 }
 
 template <class Isa>
 void finish_layer(Pass& pass, const Layer& layer) {
     share_rows(pass.team, pass.n_tokens(), [&](size_t first, size_t end) {
-        normalize_rows<Isa>(pass.work, pass.model.shape, first, end, layer.output_norm);
+        normalize_rows<Isa, Kind::Shifted>(pass.work, pass.model.shape, first, end,
+                                           layer.output_norm);
     });
 }
 
@@ -298,7 +315,7 @@ void run_layer(Pass& pass, const Layer& layer) {
     if (shape.finishes_queries()) finish_queries<Isa>(pass, layer);
     attend_sequences<Isa>(pass);
     if (shape.has_second_norm) keep_rows<Isa>(pass);
-    add_product<Isa>(pass, layer.out, pass.work.attended.get());
+    add_attended<Isa>(pass, layer);
     finish_attention<Isa>(pass, layer);
     feed_forward<Isa>(pass, layer);
     finish_layer<Isa>(pass, layer);

@@ -9,9 +9,7 @@ namespace embellama {
 
 template <class Isa>
 constexpr Kernels kernels_of(const char* isa, const char* compute_type) {
-    return Kernels{isa, compute_type,
-                   Packing{(size_t)Isa::LANES * Isa::VECTORS, (size_t)Isa::LANES, Isa::PER_UNIT},
-                   (size_t)Isa::ROWS, run_encoder<Isa>};
+    return Kernels{isa, compute_type, packing_of<Isa>(), (size_t)Isa::ROWS, run_encoder<Isa>};
 }
 
 }  // namespace embellama

@@ -30,6 +30,7 @@ struct Shape {
     float rotary_base = 10000.0f;
     bool has_query_norms = false;   // queries and keys are normalised, whole rows of them
     bool has_second_norm = false;   // attention's input is added again and normalised again
+    bool has_halves = false;        // some weights are packed in 16 bits
 
     size_t head_size() const { return n_embd / n_heads; }
     bool is_gated() const { return activation != Activation::Gelu; }
@@ -41,14 +42,29 @@ struct Shape {
 struct Packing {
     size_t panel = 0;     // columns of a panel
     size_t lanes = 0;     // columns of a vector; those of the last panel are a multiple
-    size_t per_unit = 0;  // values in a 32-bit unit: 1 float, 2 bfloat16
+    size_t per_unit = 0;  // values in a 32-bit unit: 1 float, 2 bfloat16; of attention, for int8
+    bool keeps_halves = false;  // whether weights of 16 bits are kept so, in float32 kernels
+    bool is_int8 = false; // whether the layers' weights are bytes
+    int int8_offset = 0;  // of an operand's bytes; see int8_layout.h
+
+    // What is between the products of a feed-forward block is made so many columns at a time: whole
+    // blocks of bytes, and whole panels of any kernel that has bytes.
+    constexpr size_t inner_width() const { return is_int8 ? 96 : panel; }
+    // What widths have to be multiples of.
+    constexpr size_t step() const {
+        return is_int8 ? 32 : lanes > per_unit ? lanes : per_unit;
+    }
 };
 
-// y = x · weightsᵀ + bias, packed.
+// y = x · weightsᵀ + bias, packed. Some float32 kernels keep weights of 16 bits as they are, in half the memory,
+// and unpack one panel at a time. With AVX2 that makes a single short text a fifth faster, since the
+// weights come through the caches; with AVX-512 and its wider panels it makes it a fifth slower.
 struct Linear {
     size_t n_in = 0;
     size_t n_out = 0;
-    Buffer<uint32_t> panels;  // see pack.h
+    Buffer<uint32_t> panels;  // see pack.h, pack_int8.h; empty where there are halves
+    Buffer<uint16_t> halves;  // the same with 16 bits for each unit
+    TensorType half_type = TensorType::F16;  // or BF16: of halves
     Buffer<float> bias;       // n_out
 };
 

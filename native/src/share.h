@@ -30,39 +30,22 @@ EMBELLAMA_INLINE void share_rows(Team& team, size_t n_rows, const Work& work) {
     });
 }
 
-// Calls work(start, n_vectors, first, n_rows) for the panels of `n_columns` columns and, where
-// there are not enough of those for all threads, ranges of rows.
-template <class Isa, class Work>
+// Calls work(start, width, first, n_rows) for the panels of `n_columns` columns and, where there
+// are not enough of those for all threads, ranges of rows in steps of STEP.
+template <size_t PANEL, size_t STEP, class Work>
 EMBELLAMA_INLINE void share_panels(Team& team, size_t n_rows, size_t n_columns, const Work& work) {
-    constexpr size_t PANEL = Isa::LANES * Isa::VECTORS;
     const size_t n_panels = (n_columns + PANEL - 1) / PANEL;
     size_t each = n_rows;
     if (!team.is_alone()) {
         const size_t n_wanted = ITEMS_EACH * team.n_members();
-        const size_t n_ranges = (n_wanted + n_panels - 1) / n_panels;
-        each = rounded_up((n_rows + n_ranges - 1) / n_ranges, Isa::ROWS);
+        const size_t n_parts = (n_wanted + n_panels - 1) / n_panels;
+        each = rounded_up((n_rows + n_parts - 1) / n_parts, STEP);
     }
     const size_t n_ranges = (n_rows + each - 1) / each;
     share(team, n_panels * n_ranges, [&](size_t item) EMBELLAMA_INLINED {
         const size_t start = item / n_ranges * PANEL, first = item % n_ranges * each;
-        const size_t width = start + PANEL <= n_columns ? PANEL : n_columns - start;
-        work(start, (int)(width / Isa::LANES), first,
+        work(start, start + PANEL <= n_columns ? PANEL : n_columns - start, first,
              first + each < n_rows ? each : n_rows - first);
-    });
-}
-
-// Rows times all panels of `n_columns` columns, a multiple of LANES, by all threads of a team.
-template <class Isa, class Store>
-EMBELLAMA_INLINE void shared_product(Team& team, size_t n_rows, const uint32_t* rows,
-                                     const uint32_t* panels, size_t n_columns, size_t n_units,
-                                     const Store& store) {
-    share_panels<Isa>(team, n_rows, n_columns,
-                      [&](size_t start, int n_vectors, size_t first, size_t n) EMBELLAMA_INLINED {
-        any_panel_product<Isa, Isa::VECTORS>(
-            n_vectors, n, rows + first * n_units, n_units, panels + start * n_units, n_units,
-            [&](size_t row, size_t column, typename Isa::Vec sums) EMBELLAMA_INLINED {
-                store(first + row, start + column, sums);
-            });
     });
 }
 

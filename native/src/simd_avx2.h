@@ -9,6 +9,8 @@
 namespace embellama {
 
 struct Avx2Float {
+    static constexpr bool IS_INT8 = false;
+    static constexpr bool KEEPS_HALVES = true;
     static constexpr int LANES = 8;
     static constexpr int ROWS = 6;  // 6 × 2 sums, 2 columns and a value: 15 of 16 registers
     static constexpr int VECTORS = 2;
@@ -20,6 +22,13 @@ struct Avx2Float {
     static Vec zero() { return _mm256_setzero_ps(); }
     static Vec set(float value) { return _mm256_set1_ps(value); }
     static Vec load(const float* from) { return _mm256_loadu_ps(from); }
+    static Vec load_f16(const uint16_t* from) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    }
+    static Vec load_bf16(const uint16_t* from) {
+        const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+    }
     static void store(float* to, Vec value) { _mm256_storeu_ps(to, value); }
     static Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
     static Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }

@@ -9,6 +9,8 @@
 namespace embellama {
 
 struct Avx512Float {
+    static constexpr bool IS_INT8 = false;
+    static constexpr bool KEEPS_HALVES = false;
     static constexpr int LANES = 16;
     static constexpr int ROWS = 8;  // 8 × 3 sums, 3 columns and a value: 28 of 32 registers
     static constexpr int VECTORS = 3;
@@ -20,6 +22,13 @@ struct Avx512Float {
     static Vec zero() { return _mm512_setzero_ps(); }
     static Vec set(float value) { return _mm512_set1_ps(value); }
     static Vec load(const float* from) { return _mm512_loadu_ps(from); }
+    static Vec load_f16(const uint16_t* from) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
+    static Vec load_bf16(const uint16_t* from) {
+        const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    }
     static void store(float* to, Vec value) { _mm512_storeu_ps(to, value); }
     static Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
     static Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }

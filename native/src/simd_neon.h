@@ -9,6 +9,8 @@
 namespace embellama {
 
 struct NeonFloat {
+    static constexpr bool IS_INT8 = false;
+    static constexpr bool KEEPS_HALVES = true;
     static constexpr int LANES = 4;
     // 6 × 4 sums, 4 columns and a value: 29 of 32 registers. Few loads for a product among the tiles
     // that fit, and heads of 32 and 64 are whole panels of 16 columns.
@@ -22,6 +24,12 @@ struct NeonFloat {
     static Vec zero() { return vdupq_n_f32(0.0f); }
     static Vec set(float value) { return vdupq_n_f32(value); }
     static Vec load(const float* from) { return vld1q_f32(from); }
+    static Vec load_f16(const uint16_t* from) {
+        return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
+    }
+    static Vec load_bf16(const uint16_t* from) {
+        return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(from), 16));
+    }
     static void store(float* to, Vec value) { vst1q_f32(to, value); }
     static Vec add(Vec a, Vec b) { return vaddq_f32(a, b); }
     static Vec sub(Vec a, Vec b) { return vsubq_f32(a, b); }

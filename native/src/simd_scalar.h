@@ -11,6 +11,8 @@
 namespace embellama {
 
 struct ScalarFloat {
+    static constexpr bool IS_INT8 = false;
+    static constexpr bool KEEPS_HALVES = true;
     static constexpr int LANES = 1;
     static constexpr int ROWS = 4;
     static constexpr int VECTORS = 4;
@@ -22,6 +24,8 @@ struct ScalarFloat {
     static Vec zero() { return 0.0f; }
     static Vec set(float value) { return value; }
     static Vec load(const float* from) { return *from; }
+    static Vec load_f16(const uint16_t* from) { return from_f16(*from); }
+    static Vec load_bf16(const uint16_t* from) { return from_bf16(*from); }
     static void store(float* to, Vec value) { *to = value; }
     static Vec add(Vec a, Vec b) { return a + b; }
     static Vec sub(Vec a, Vec b) { return a - b; }

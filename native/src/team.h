@@ -12,8 +12,8 @@ namespace embellama {
 
 struct Step;  // how many of its items are taken, and how many are done
 
-// Steps of a forward pass, at most: nine in a layer (run_layer in forward.h), and the embedding.
-constexpr size_t most_steps(size_t n_layers) { return 9 * n_layers + 1; }
+// Steps of a forward pass, at most: ten in a layer (run_layer in forward.h), and the embedding.
+constexpr size_t most_steps(size_t n_layers) { return 10 * n_layers + 1; }
 
 // One thread's place in a micro-batch. Not inline, because kernels of all CPUs call these.
 class Team {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "int8_layout.h"
+
 namespace embellama {
 namespace {
 
@@ -30,7 +32,7 @@ Buffer<float> distances_to(size_t n_tokens, size_t n_padded) {
 }
 
 size_t padded_tokens(const Packing& packing, size_t n_tokens) {
-    const size_t step = std::max(packing.lanes, packing.per_unit);
+    const size_t step = std::max(packing.lanes, packing.per_unit);  // whole vectors and units
     return (n_tokens + step - 1) / step * step;
 }
 
@@ -41,13 +43,16 @@ Room room_for(const Shape& shape, const Packing& packing, size_t n_rows, size_t 
     room.values = Buffer<uint32_t>(padded * shape.head_size() / packing.per_unit);
     room.scores = Buffer<float>(n_rows * padded);
     room.weights = Buffer<uint32_t>(n_rows * padded / packing.per_unit);
-    if (shape.is_gated()) room.gates = Buffer<float>(n_tokens * packing.panel);
+    if (shape.is_gated() || packing.is_int8)
+        room.made = Buffer<float>(n_tokens * packing.inner_width());
+    if (shape.has_halves)
+        room.panel = Buffer<uint32_t>(packing.panel * std::max(shape.n_embd, shape.n_ff));
     return room;
 }
 
 size_t values_of(const Room& room) {
     return room.keys.size() + room.values.size() + room.scores.size() + room.weights.size() +
-           room.gates.size();
+           room.made.size() + room.panel.size();
 }
 
 }  // namespace
@@ -56,10 +61,19 @@ Workspace::Workspace(const Shape& shape, const Packing& packing, size_t n_rows, 
     : n_tokens(n_tokens), shape_(shape), packing_(packing), n_rows_(n_rows) {
     const auto units = [&](size_t n_values) { return n_values / packing.per_unit; };
     rows = Buffer<float>(n_tokens * shape.n_embd);
-    operands = Buffer<uint32_t>(units(n_tokens * shape.n_embd));
     qkv = Buffer<uint32_t>(units(n_tokens * 3 * shape.n_embd));
-    attended = Buffer<uint32_t>(units(n_tokens * shape.n_embd));
-    inner = Buffer<uint32_t>(units(n_tokens * shape.n_ff));
+    if (packing.is_int8) {
+        operands = Buffer<uint32_t>(n_tokens * shape.n_embd / 4);
+        scales = Buffer<float>(n_tokens * shape.n_embd / INT8_BLOCK);
+        shifts = Buffer<float>(n_tokens * shape.n_embd / INT8_BLOCK);
+        attended = Buffer<uint32_t>(n_tokens * shape.n_embd);
+        inner = Buffer<uint32_t>(n_tokens * shape.n_ff / 4);
+        inner_scales = Buffer<float>(n_tokens * shape.n_ff / INT8_BLOCK);
+    } else {
+        operands = Buffer<uint32_t>(units(n_tokens * shape.n_embd));
+        attended = Buffer<uint32_t>(units(n_tokens * shape.n_embd));
+        inner = Buffer<uint32_t>(units(n_tokens * shape.n_ff));
+    }
     if (shape.finishes_queries()) unfinished = Buffer<float>(n_tokens * 2 * shape.n_embd);
     if (shape.n_rotated > 0) rotations = rotations_of(n_tokens, shape.n_rotated, shape.rotary_base);
     if (shape.positions == Positions::Alibi)
@@ -75,7 +89,8 @@ void Workspace::make_rooms(size_t n_threads) {
 
 size_t Workspace::n_bytes() const {
     size_t n_values = rows.size() + operands.size() + qkv.size() + attended.size() + inner.size() +
-                      unfinished.size() + rotations.size() + distances.size() + kept.size();
+                      unfinished.size() + rotations.size() + distances.size() + kept.size() +
+                      scales.size() + shifts.size() + inner_scales.size();
     for (const Room& room : rooms) n_values += values_of(room);
     return 4 * n_values;
 }

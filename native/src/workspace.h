@@ -26,7 +26,8 @@ struct Room {
     Buffer<uint32_t> values;
     Buffer<float> scores;
     Buffer<uint32_t> weights;
-    Buffer<float> gates;       // n_tokens × panel, of one panel of the gate; empty unless gated
+    Buffer<float> made;        // n_tokens × inner_width, unless operands are made at once
+    Buffer<uint32_t> panel;    // of a layer, where weights are packed in 16 bits
 };
 
 // Room for micro-batches of up to `n_tokens` tokens. Used by one micro-batch at a time.
@@ -42,9 +43,11 @@ struct Workspace {
     Buffer<float> rows;         // n_tokens × n_embd: the residual stream
     Buffer<uint32_t> operands;  // the same, as an operand
     Buffer<uint32_t> qkv;       // n_tokens × 3 n_embd
-    Buffer<uint32_t> attended;  // n_tokens × n_embd
+    Buffer<uint32_t> attended;  // n_tokens × n_embd; floats where operands are bytes
     Buffer<uint32_t> inner;     // n_tokens × n_ff
-    // Empty where the shape has no use for them:
+    // Empty where the shape or the packing has no use for them:
+    Buffer<float> scales, shifts;  // of operands: see int8_layout.h
+    Buffer<float> inner_scales;
     Buffer<float> unfinished;   // n_tokens × 2 n_embd: queries and keys before they are operands
     Buffer<float> rotations;    // n_tokens × n_rotated: a position's cosines, then its sines
     Buffer<float> distances;    // −|i| for i from −n_tokens to n_tokens, padded

@@ -60,7 +60,7 @@ long fail_each(const char* what, const Call& call) {
 void fail_each_of_a_kernel(int32_t kernel) {
     tiny::Numbers numbers((uint64_t)kernel + 1);
     const em_shape shape = tiny::small_shape(kernel, numbers);
-    const tiny::Tensors tensors = tiny::right_tensors(shape, tiny::Weights::Calm, numbers);
+    const tiny::Tensors tensors = tiny::right_tensors(shape, kernel, tiny::Weights::Calm, numbers);
     em_model* model = nullptr;
     const long of_model = fail_each("a model", [&](char* message, size_t n) {
         model = em_model_new(&shape, kernel, tensors.list.data(), (int64_t)tensors.list.size(),
@@ -104,7 +104,8 @@ void refuse_sizes(int32_t kernel, int64_t n_embd, int64_t n_ff, int64_t n_positi
     for (size_t place = 0; place < EM_N_MODEL_TENSORS + EM_N_LAYER_TENSORS; place++) {
         const tiny::Size size = tiny::size_at(shape, place);
         const float* data = size.n_rows > 0 ? row.data() : nullptr;
-        list.push_back({data, tiny::F32, size.n_rows, size.n_columns});
+        const bool is_bytes = tiny::multiplies_bytes(kernel) && tiny::is_multiplied(shape, place);
+        list.push_back({data, is_bytes ? tiny::Q8_0 : tiny::F32, size.n_rows, size.n_columns});
     }
     char message[64] = "";
     em_model* model =

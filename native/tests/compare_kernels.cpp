@@ -1,5 +1,6 @@
 // Holds every kernel that this CPU has against the scalar one of the same compute type, on small
-// models with random weights, and sequences together against each alone; through the plain C side.
+// models with random weights, and sequences together against each alone, and by one thread and
+// several; through the plain C side.
 //
 // Prints a line for each comparison, the same ones on every run, and exits 1 if one fails.
 #include <algorithm>
@@ -208,7 +209,8 @@ public:
     }
 
     // Rows of sequences `first` up to and without `end`, end to end.
-    std::vector<float> rows(const Sequences& all, int64_t first, int64_t end, Pooling pooling) {
+    std::vector<float> rows(const Sequences& all, int64_t first, int64_t end, Pooling pooling,
+                            int32_t n_threads = 1) {
         const int32_t start = all.offsets[first];
         std::vector<int32_t> offsets;
         for (int64_t i = first; i <= end; i++) offsets.push_back(all.offsets[i] - start);
@@ -217,15 +219,16 @@ public:
         char message[512] = "";
         const int32_t status =
             em_encode(context_.get(), all.ids.data() + start, all.types.data() + start,
-                      offsets.data(), end - first, pooling, 1 + pooling, out.data(), message, sizeof message);
+                      offsets.data(), end - first, pooling, n_threads, out.data(), message,
+                      sizeof message);
         if (status != EM_OK) die("a batch is refused", message);
         for (size_t i = n_rows * n_embd_; i < out.size(); i++)
             if (out[i] != UNTOUCHED) die("a kernel writes beyond its rows", "");
         out.resize(n_rows * n_embd_);
         return out;
     }
-    std::vector<float> together(const Sequences& all, Pooling pooling) {
-        return rows(all, 0, all.size(), pooling);
+    std::vector<float> together(const Sequences& all, Pooling pooling, int32_t n_threads = 1) {
+        return rows(all, 0, all.size(), pooling, n_threads);
     }
     std::vector<float> alone(const Sequences& all, Pooling pooling) {
         std::vector<float> out;
@@ -282,6 +285,24 @@ constexpr Tolerance FLOATS = {1e-5, 1e-11};
 constexpr Tolerance BFLOATS = {4e-2, 5e-5};
 // bfloat16 against float32: all activations and weights are rounded, by up to 2^-9 of each.
 constexpr Tolerance ACROSS = {2e-1, 1e-3};
+// int8: sums of a block are integers and the same on every kernel, and what is made of them differs
+// as float32 does: 2e-6 in one layer. In the next ones that decides now and then which byte a
+// number becomes, 1/127 of its block's largest further. Seen: 9e-3 and 6e-6.
+constexpr Tolerance BYTES = {2e-2, 2e-5};
+// The same where attention is computed in bfloat16, and the scalar kernel's in float32: many
+// numbers become another byte. Seen: 7e-2 and 4e-4.
+constexpr Tolerance BYTES_BFLOATS = {1.5e-1, 8e-4};
+// int8 against float32 of the same weights: all activations are rounded to bytes. Seen: 7e-2 and
+// 2e-4.
+constexpr Tolerance BYTES_ACROSS = {1.5e-1, 6e-4};
+
+struct Tolerances {
+    const char* compute_type;
+    Tolerance to_scalar, to_floats;  // of the same compute type, and of float32
+};
+constexpr Tolerances TOLERANCES[] = {{"f32", FLOATS, FLOATS},
+                                     {"bf16", BFLOATS, ACROSS},
+                                     {"int8", BYTES, BYTES_ACROSS}};
 
 void hold(const std::string& title, const char* what, const Distance& found,
           const Tolerance& most) {
@@ -295,18 +316,25 @@ bool are_same(const std::vector<float>& a, const std::vector<float>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), 4 * a.size()) == 0;
 }
 
-bool takes(int32_t kernel, const em_shape& shape) {
-    const bool is_pairs = std::strcmp(em_kernel_compute_type(kernel), "bf16") == 0;
-    const int64_t step = std::max(em_kernel_lanes(kernel), is_pairs ? 2 : 1);
-    return shape.n_embd % step == 0 && shape.n_ff % step == 0 &&
-           shape.n_embd / shape.n_heads % step == 0;
+bool computes_in(int32_t kernel, const char* compute_type) {
+    return std::strcmp(em_kernel_compute_type(kernel), compute_type) == 0;
+}
+
+// What keeps a kernel from a model, in its own words; null if nothing does.
+const char* why_not(int32_t kernel, const Recipe& recipe) {
+    const em_shape& shape = recipe.shape;
+    const int64_t step = em_kernel_lanes(kernel);
+    for (const int64_t width : {shape.n_embd, shape.n_ff, shape.n_embd / shape.n_heads})
+        if (width % step != 0) return "is no multiple of";
+    if (computes_in(kernel, "int8") && recipe.type != Q8_0) return "is not Q8_0";
+    return nullptr;
 }
 
 void hold_refusal(const std::string& title, const Recipe& recipe, int32_t kernel) {
     char message[512] = "";
     em_model* model = em_model_new(&recipe.shape, kernel, recipe.tensors.data(),
                                    (int64_t)recipe.tensors.size(), message, sizeof message);
-    const bool is_said = std::strstr(message, "is no multiple of") != nullptr;
+    const bool is_said = std::strstr(message, why_not(kernel, recipe)) != nullptr;
     report(model == nullptr && is_said, "%s refuses: \"%s\"", title.c_str(), message);
     em_model_free(model);
 }
@@ -321,7 +349,7 @@ int32_t scalar_kernel(const char* compute_type) {
 std::vector<float> scalar_rows(const Recipe& recipe, const Sequences& all,
                                const char* compute_type) {
     const int32_t kernel = scalar_kernel(compute_type);
-    if (!takes(kernel, recipe.shape)) return {};
+    if (why_not(kernel, recipe) != nullptr) return {};
     return Run(recipe, kernel, all.n_tokens()).together(all, NONE);
 }
 
@@ -342,6 +370,8 @@ std::vector<float> pooled(const std::vector<float>& rows, size_t n, const Sequen
     return out;
 }
 
+constexpr int32_t N_THREADS = 3;
+
 // One kernel on one model.
 void compare_one(const std::string& title, Run& run, size_t n_embd, const Sequences& all,
                  Pooling pooling, const std::vector<float>& expected, const Tolerance& most) {
@@ -349,6 +379,8 @@ void compare_one(const std::string& title, Run& run, size_t n_embd, const Sequen
     hold(title, "against scalar", distance(rows, expected, n_embd), most);
     report(are_same(rows, run.alone(all, NONE)), "%s: %d tokens together and alone", title.c_str(),
            all.n_tokens());
+    report(are_same(rows, run.together(all, NONE, N_THREADS)), "%s: by 1 thread and by %d",
+           title.c_str(), N_THREADS);
     hold(title, "pooled", distance(run.together(all, pooling), pooled(rows, n_embd, all, pooling),
                                    n_embd), FLOATS);
 }
@@ -358,24 +390,30 @@ void compare(const Recipe& recipe, const std::vector<int32_t>& lengths, Pooling 
     const auto& shape = recipe.shape;
     const auto n_embd = (size_t)shape.n_embd;
     const Sequences all(recipe, lengths);
-    const auto floats = scalar_rows(recipe, all, "f32"), bfloats = scalar_rows(recipe, all, "bf16");
+    // in the order of TOLERANCES
+    std::vector<float> expected[3];
+    for (int type = 0; type < 3; type++)
+        expected[type] = scalar_rows(recipe, all, TOLERANCES[type].compute_type);
     char on[128];
     std::snprintf(on, sizeof on, " on %s, %d layers, %d wide, %d heads, %d inside",
                   name_of(recipe.type), (int)shape.n_layers, (int)shape.n_embd, (int)shape.n_heads,
                   (int)shape.n_ff);
-    if (!bfloats.empty())
-        hold(std::string("scalar bf16") + on, "against float32", distance(bfloats, floats, n_embd),
-             ACROSS);
+    for (int type = 1; type < 3; type++)
+        if (!expected[type].empty())
+            hold(std::string("scalar ") + TOLERANCES[type].compute_type + on, "against float32",
+                 distance(expected[type], expected[0], n_embd), TOLERANCES[type].to_floats);
     for (int32_t kernel = 0; kernel < em_n_kernels(); kernel++) {
         const std::string title = title_of(kernel) + on;
-        if (!takes(kernel, shape)) {
+        if (why_not(kernel, recipe) != nullptr) {
             hold_refusal(title, recipe, kernel);
             continue;
         }
-        const bool is_bf16 = std::strcmp(em_kernel_compute_type(kernel), "bf16") == 0;
+        int type = 0;
+        while (!computes_in(kernel, TOLERANCES[type].compute_type)) type++;
         Run run(recipe, kernel, all.n_tokens());
-        compare_one(title, run, n_embd, all, pooling, is_bf16 ? bfloats : floats,
-                    is_bf16 ? BFLOATS : FLOATS);
+        const bool is_mixed = computes_in(kernel, "int8") && em_kernel_value_bytes(kernel) == 2;
+        compare_one(title, run, n_embd, all, pooling, expected[type],
+                    is_mixed ? BYTES_BFLOATS : TOLERANCES[type].to_scalar);
     }
 }
 
@@ -393,6 +431,10 @@ int main() {
     compare(Recipe({1, 96, 3, 160}, F16), few, FIRST);
     compare(Recipe({1, 64, 2, 112}, BF16), few, MEAN);
     compare(Recipe({2, 64, 4, 96}, Q8_0), few, LAST);
+    // Heads of 32, 96 and 64, of whole blocks of bytes; what is inside is no whole piece.
+    compare(Recipe({2, 64, 2, 160}, Q8_0), lengths, MEAN);
+    compare(Recipe({1, 192, 2, 416}, Q8_0), {17, 3}, FIRST);
+    compare(Recipe({1, 128, 2, 288}, Q8_0), few, LAST);
     // Heads of 8, 12, 6 and 5: too narrow for some.
     compare(Recipe({2, 40, 5, 72}, F32), lengths, MEAN);
     compare(Recipe({1, 36, 3, 60}, F16), lengths, LAST);

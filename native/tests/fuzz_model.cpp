@@ -125,7 +125,7 @@ Made make_model(int32_t kernel, Choices& choices, Numbers& numbers) {
     const tiny::Weights kind = kinds[choices.below(4)];
     Made made;
     made.is_calm = kind == tiny::Weights::Calm;
-    made.tensors = tiny::right_tensors(tiny::small_shape(kernel, numbers), kind, numbers);
+    made.tensors = tiny::right_tensors(tiny::small_shape(kernel, numbers), kernel, kind, numbers);
     const bool breaks_shape = choices.once_in(4), breaks_tensors = choices.once_in(4);
     const bool breaks_list = choices.once_in(16), has_shape = !choices.once_in(32);
     if (breaks_shape) {

@@ -68,7 +68,8 @@ std::vector<float> rows_of(em_context* context, const em_shape& shape, const Job
 Shared make_shared(int32_t kernel) {
     Numbers numbers((uint64_t)kernel + 1);
     const em_shape shape = tiny::small_shape(kernel, numbers);
-    Shared shared{tiny::right_tensors(shape, tiny::Weights::Calm, numbers), kernel, nullptr, {}};
+    Shared shared{tiny::right_tensors(shape, kernel, tiny::Weights::Calm, numbers), kernel, nullptr,
+                  {}};
     shared.model = new_model(shared.tensors, kernel);
     shared.tensors.free_what_was_packed();
     em_context* context = new_context(shared.model);
@@ -104,7 +105,8 @@ void come_and_go(int32_t kernel, long n_models) {
     Numbers numbers((uint64_t)kernel + 100);
     for (long i = 0; i < n_models; i++) {
         const em_shape shape = tiny::small_shape(kernel, numbers);
-        em_model_free(new_model(tiny::right_tensors(shape, tiny::Weights::Calm, numbers), kernel));
+        em_model_free(
+            new_model(tiny::right_tensors(shape, kernel, tiny::Weights::Calm, numbers), kernel));
     }
 }
 

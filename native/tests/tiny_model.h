@@ -183,9 +183,21 @@ inline bool has_tensor(const em_shape& shape, const Extras& extras, size_t place
     }
 }
 
-// All the tensors of a shape, as they have to be.
-inline Tensors right_tensors(const em_shape& shape, Weights weights, Numbers& numbers) {
+inline bool multiplies_bytes(int32_t kernel) {
+    const char* type = em_kernel_compute_type(kernel);
+    return type != nullptr && std::strcmp(type, "int8") == 0;
+}
+
+// Whether a place has what a layer multiplies: what kernels of bytes take as Q8_0 alone.
+inline bool is_multiplied(const em_shape& shape, size_t place) {
+    return place >= EM_N_MODEL_TENSORS && size_at(shape, place).n_rows > 1;
+}
+
+// All the tensors of a shape, as they have to be for a kernel.
+inline Tensors right_tensors(const em_shape& shape, int32_t kernel, Weights weights,
+                             Numbers& numbers) {
     const Extras extras{numbers.below(3) == 0, numbers.below(3) == 0, numbers.below(3) > 0};
+    const bool needs_bytes = multiplies_bytes(kernel);
     Tensors tensors;
     tensors.shape = shape;
     for (size_t place = 0; place < tensors.n_needed(); place++) {
@@ -194,13 +206,16 @@ inline Tensors right_tensors(const em_shape& shape, Weights weights, Numbers& nu
             tensors.add_none();
             continue;
         }
-        const int32_t type = any_type(size.n_columns, numbers);
+        const int32_t type = needs_bytes && is_multiplied(shape, place)
+                                 ? Q8_0
+                                 : any_type(size.n_columns, numbers);
         tensors.add(type, size, weights, numbers.below(4), numbers);
     }
     return tensors;
 }
 
-// A small shape that a kernel takes: heads of whole vectors, and of whole pairs for bfloat16.
+// A small shape that a kernel takes: heads of whole vectors, of whole pairs for bfloat16, and of
+// whole blocks for bytes.
 inline em_shape small_shape(int32_t kernel, Numbers& numbers) {
     const int64_t lanes = em_kernel_lanes(kernel), step = lanes < 2 ? 2 : lanes;
     em_shape shape{};

@@ -66,7 +66,10 @@ def output_of(program: Path, *arguments: int) -> str:
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    programs = ("fuzz_model", "allocations", *(("compare_kernels",) if SOAK else ()))
+    programs = (
+        *("fuzz_model", "allocations", "int8_products"),
+        *(("compare_kernels",) if SOAK else ()),
+    )
     return build(tmp_path_factory.mktemp("address"), "address,undefined", *programs)
 
 
@@ -98,11 +101,15 @@ def test_made_up_models_and_batches(checked, seed):
 
 def test_an_allocation_that_fails_is_an_error_and_loses_nothing(checked):
     lines = output_of(checked / "allocations").splitlines()
-    assert any(line.startswith("scalar f32: ") for line in lines), lines
+    assert any(line.startswith("scalar int8: ") for line in lines), lines
     for line in lines:
         of_model, of_context, _ = map(int, re.findall(r"(\d+) (?:allocations|of a)", line)[:3])
         assert of_model > 20, line
         assert of_context > 5, line
+
+
+def test_products_of_bytes_read_and_write_nothing_else(checked):
+    assert output_of(checked / "int8_products").endswith("\n0 of the comparisons failed\n")
 
 
 @pytest.mark.skipif(not SOAK, reason="needs minutes: EMBELLAMA_SOAK=1")
@@ -114,6 +121,6 @@ def test_threads_that_share_a_model(tmp_path):
     folder = build(tmp_path, "thread", "threads")
     rounds, n_threads = (2_000, 8) if SOAK else (20, 4)
     lines = output_of(folder / "threads", rounds, n_threads).splitlines()
-    assert any(line.startswith("scalar bf16: ") for line in lines), lines
+    assert any(line.startswith("scalar int8: ") for line in lines), lines
     for line in lines:
         assert f"{rounds * n_threads} batches of {n_threads} threads" in line

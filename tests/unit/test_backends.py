@@ -15,7 +15,9 @@ from embellama.backends import ChosenBackend
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError, EmbeddingGenerationError, ModelLoadError
 from embellama.gguf import read_metadata
+from embellama.hub.quantize import quantize_file
 from embellama.types import ContextOptions, MicroBatch
+from tests.architectures import bert
 
 
 @pytest.fixture
@@ -76,6 +78,20 @@ def test_what_does_not_fit_runs_on_llama_or_says_why(metadata, monkeypatch):
         backend_of(odd, backend="native")
     with pytest.raises(ConfigurationError, match="it is meant for a GPU"):
         backend_of(metadata, backend="native", n_gpu_layers=2)
+
+
+def test_bytes_are_multiplied_where_the_file_has_them(tiny_path, metadata, native, tmp_path):
+    with pytest.raises(
+        ConfigurationError, match="no kernel with compute_type 'int8'.*in a file of F32 tensors"
+    ):
+        backend_of(metadata, backend="native", compute_type="int8")
+    assert backend_of(metadata, backend="auto", compute_type="int8") == "llama.cpp"
+    model = bert.MODELS[0].with_value("attention.head_count", 2)  # heads of whole blocks
+    whole = model.write(tmp_path / "whole.gguf")
+    path = quantize_file(whole, tmp_path / "m.gguf", file_type="Q8_0").path
+    said = backend_of(read_metadata(path), backend="native", compute_type="int8")
+    assert said.startswith("native (")
+    assert said.endswith(", int8)")
 
 
 def test_a_gpu_that_is_there_goes_to_llama_unless_told_otherwise(metadata, native, monkeypatch):

@@ -50,7 +50,7 @@ def test_a_text_that_is_cut_keeps_its_end():
     ],
 )
 def test_a_limit_is_that_of_what_rounds_most(file_type, compute_type, least):
-    assert limit_of(file_type, Kernel(0, "avx2", compute_type, 8)) == least
+    assert limit_of(file_type, Kernel(0, "avx2", compute_type, 8, 4)) == least
 
 
 def test_the_worst_text_is_named_by_its_length():
@@ -67,7 +67,7 @@ def run(monkeypatch, tmp_path):
         pytest.skip("needs the native kernels: install embellama where there is a C++ compiler")
 
     def run(shape, *options):
-        tiny = replace(SHAPES[shape], n_layers=1, n_embd=64, n_heads=4, n_ff=96)
+        tiny = replace(SHAPES[shape], n_layers=1, n_embd=64, n_heads=2, n_ff=96)
         monkeypatch.setitem(fidelity.SHAPES, shape, tiny)
         written = tmp_path / "out.json"
         given = ["--shape", shape, "--texts", "4", "--exact", "2", "--scalar-texts", "1"]

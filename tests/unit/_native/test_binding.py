@@ -16,12 +16,22 @@ def test_it_is_loaded_once(library):
 
 
 def test_every_cpu_has_the_kernels_that_others_are_held_against(library):
-    assert [(one.isa, one.compute_type) for one in library.kernels[-2:]] == [
+    assert [(one.isa, one.compute_type) for one in library.kernels[-3:]] == [
         ("scalar", "f32"),
         ("scalar", "bf16"),
+        ("scalar", "int8"),
     ]
     assert [one.number for one in library.kernels] == list(range(len(library.kernels)))
-    assert str(library.kernels[-1]) == "scalar, bf16"
+    assert str(library.kernels[-1]) == "scalar, int8"
+
+
+def test_a_kernel_says_what_it_multiplies_and_in_what_steps(library):
+    for kernel in library.kernels:
+        assert kernel.compute_type in ("f32", "bf16", "int8")
+        # with bytes, attention is computed in what the instruction set has
+        of_attention = {"f32": {4}, "bf16": {2}, "int8": {2, 4}}[kernel.compute_type]
+        assert kernel.value_bytes in of_attention
+        assert kernel.lanes == 32 or (kernel.lanes < 32 and kernel.compute_type != "int8")
 
 
 def test_none_where_none_were_compiled(monkeypatch):

@@ -13,11 +13,16 @@ SOURCE = Path(__file__).parents[3] / "native"
 LIBRARIES = Path("/usr/aarch64-linux-gnu")
 ARM_COMPILER = "aarch64-linux-gnu-g++"
 ARM_PACKAGES = "Debian: g++-aarch64-linux-gnu and qemu-user"
+ARM_OPTIONS = (
+    "-DCMAKE_SYSTEM_NAME=Linux",
+    "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+    f"-DCMAKE_CXX_COMPILER={ARM_COMPILER}",
+)
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]
 """Both forms compile everything; the long one as it is installed."""
 
-SCALAR = ("scalar f32", "scalar bf16")
+SCALAR = ("scalar f32", "scalar bf16", "scalar int8")
 
 
 def needed(program, why):
@@ -48,7 +53,12 @@ def kernels_that_agree(*command):
     assert done.stdout.endswith("\n0 of the comparisons failed\n")
     kernels = re.findall(r"^kernel (.+), \d+ lanes$", done.stdout, flags=re.MULTILINE)
     for kernel in kernels:
-        for what in ("against scalar: .*", r"\d+ tokens together and alone", "pooled: .*"):
+        for what in (
+            "against scalar: .*",
+            r"\d+ tokens together and alone",
+            "by 1 thread and by 3",
+            "pooled: .*",
+        ):
             assert re.search(f"^{kernel} on .*{what}: ok$", done.stdout, flags=re.MULTILINE)
     return tuple(kernels)
 
@@ -56,12 +66,7 @@ def kernels_that_agree(*command):
 @pytest.fixture(scope="module")
 def arm_program(tmp_path_factory):
     needed(ARM_COMPILER, f"to compile for another CPU ({ARM_PACKAGES})")
-    return compiled(
-        tmp_path_factory.mktemp("arm"),
-        "-DCMAKE_SYSTEM_NAME=Linux",
-        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
-        f"-DCMAKE_CXX_COMPILER={ARM_COMPILER}",
-    )
+    return compiled(tmp_path_factory.mktemp("arm"), *ARM_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -79,4 +84,4 @@ def test_arm_kernels_agree_with_the_scalar_ones(request, cpu, kernels):
 
 def test_kernels_of_this_cpu_agree_with_the_scalar_ones(tmp_path):
     needed("c++", "to compile the kernels")
-    assert kernels_that_agree(compiled(tmp_path))[-2:] == SCALAR
+    assert kernels_that_agree(compiled(tmp_path))[-3:] == SCALAR

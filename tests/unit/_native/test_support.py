@@ -7,16 +7,30 @@ from structlog.testing import capture_logs
 
 from embellama._native import support
 from embellama._native.binding import Kernel
-from embellama._native.support import choose_kernel, find_kernel, kernels_in_use, why_not
+from embellama._native.support import (
+    choose_kernel,
+    find_kernel,
+    fits,
+    kernels_in_use,
+    why_not,
+)
 from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError
 from embellama.gguf import read_metadata
 
-WIDE = Kernel(0, "avx512", "bf16", 16)
-WIDE_FLOAT = Kernel(1, "avx512", "f32", 16)
-NARROW = Kernel(2, "avx2", "f32", 8)
-SCALAR = Kernel(3, "scalar", "f32", 1)
-ALL = (WIDE, WIDE_FLOAT, NARROW, SCALAR)
+WIDE = Kernel(0, "avx512", "bf16", 16, 2)
+WIDE_FLOAT = Kernel(1, "avx512", "f32", 16, 4)
+WIDE_BYTES = Kernel(2, "avx512", "int8", 32, 2)
+NARROW = Kernel(3, "avx2", "f32", 8, 4)
+NARROW_BYTES = Kernel(4, "avx2", "int8", 32, 4)
+SCALAR = Kernel(5, "scalar", "f32", 1, 4)
+SCALAR_BYTES = Kernel(6, "scalar", "int8", 32, 4)
+SCALARS = (SCALAR, SCALAR_BYTES)
+SERVER = (WIDE, WIDE_FLOAT, WIDE_BYTES, NARROW, *SCALARS)
+OLDER_SERVER = (WIDE_FLOAT, WIDE_BYTES, NARROW, *SCALARS)
+LAPTOP = (NARROW, NARROW_BYTES, *SCALARS)
+OLD_LAPTOP = (NARROW, *SCALARS)
+"""Kernels as CPUs with bfloat16 and byte products have them, with the one, and with neither."""
 
 
 @pytest.fixture
@@ -24,10 +38,17 @@ def metadata(tiny_path):
     return read_metadata(tiny_path)
 
 
-def with_type(metadata, type_name):
-    name = "blk.0.ffn_up.weight"
+def with_type(metadata, type_name, name="blk.0.ffn_up.weight"):
     place = replace(metadata.tensors[name], type_name=type_name)
     return replace(metadata, tensors={**metadata.tensors, name: place})
+
+
+def of_type(metadata, type_name):
+    """Make all that layers multiply of a type, heads and other widths being multiples of 32."""
+    for name, place in metadata.tensors.items():
+        if name.startswith("blk.") and place.shape[0] > 1:
+            metadata = with_type(metadata, type_name, name)
+    return replace(metadata, file_type=type_name, head_size=32)
 
 
 def test_a_bert_runs(metadata):
@@ -57,38 +78,81 @@ def test_why_not(metadata, change, pooling_type, said):
 @pytest.mark.parametrize(
     ("type_name", "compute_type", "kernels", "chosen"),
     [
-        ("F32", "auto", ALL, WIDE_FLOAT),
-        ("F16", "auto", ALL, WIDE),
-        ("F16", "auto", (NARROW, SCALAR), NARROW),
-        ("F32", "bf16", ALL, WIDE),
-        ("F16", "f32", ALL, WIDE_FLOAT),
+        ("F32", "auto", SERVER, WIDE_FLOAT),
+        ("F32", "auto", LAPTOP, NARROW),
+        ("F32", "bf16", SERVER, WIDE),
+        ("F16", "auto", SERVER, WIDE),
+        ("F16", "auto", OLD_LAPTOP, NARROW),
+        ("F16", "f32", SERVER, WIDE_FLOAT),
+        ("BF16", "auto", SERVER, WIDE),
+        ("BF16", "auto", OLDER_SERVER, WIDE_FLOAT),
+        ("BF16", "auto", LAPTOP, NARROW),
+        ("Q8_0", "auto", SERVER, WIDE),
+        ("Q8_0", "auto", OLDER_SERVER, WIDE_BYTES),
+        ("Q8_0", "auto", LAPTOP, NARROW_BYTES),
+        ("Q8_0", "auto", OLD_LAPTOP, NARROW),
+        ("Q8_0", "int8", SERVER, WIDE_BYTES),
+        ("Q8_0", "f32", LAPTOP, NARROW),
     ],
 )
 def test_the_kernel_follows_file_and_cpu(metadata, type_name, compute_type, kernels, chosen):
     config = ModelConfig(compute_type=compute_type)
-    assert choose_kernel(with_type(metadata, type_name), config, kernels) == chosen
+    assert choose_kernel(of_type(metadata, type_name), config, kernels) == chosen
+
+
+@pytest.mark.parametrize("type_name", ["F32", "F16", "BF16"])
+def test_bytes_are_for_files_of_bytes(metadata, type_name):
+    said = choose_kernel(of_type(metadata, type_name), ModelConfig(compute_type="int8"), SERVER)
+    assert "no kernel with compute_type 'int8'" in said
+    assert said.endswith(f"in a file of {type_name} tensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "type_name", "fits_still"),
+    [
+        ("token_embd.weight", "F16", True),
+        ("blk.1.attn_q.bias", "F32", True),
+        ("blk.1.attn_output_norm.weight", "F32", True),
+        ("blk.1.attn_output.weight", "F16", False),
+    ],
+)
+def test_all_that_layers_multiply_has_to_be_bytes(metadata, name, type_name, fits_still):
+    mixed = with_type(of_type(metadata, "Q8_0"), type_name, name)
+    assert fits(mixed, WIDE_BYTES) is fits_still
+    assert fits(mixed, WIDE)
+
+
+def test_blocks_of_bytes_have_to_be_whole_in_every_head(metadata):
+    narrow = replace(of_type(metadata, "Q8_0"), head_size=16)
+    assert choose_kernel(narrow, ModelConfig(), OLDER_SERVER) == WIDE_FLOAT
+    assert "compute_type 'int8' for widths of 64, 96 and 16 in a file of Q8_0" in choose_kernel(
+        narrow, ModelConfig(compute_type="int8"), SERVER
+    )
 
 
 def test_widths_that_no_kernel_divides(metadata):
     narrow = replace(metadata, head_size=8)
-    assert choose_kernel(narrow, ModelConfig(), ALL) == NARROW
+    assert choose_kernel(narrow, ModelConfig(), SERVER) == NARROW
     odd = replace(metadata, head_size=6)
     assert "no kernel with compute_type 'auto' for widths of 64, 96 and 6" in choose_kernel(
-        odd, ModelConfig(), ALL
+        odd, ModelConfig(), SERVER
     )
-    assert "compute_type 'bf16'" in choose_kernel(narrow, ModelConfig(compute_type="bf16"), ALL)
+    assert "compute_type 'bf16'" in choose_kernel(narrow, ModelConfig(compute_type="bf16"), SERVER)
 
 
 def test_one_instruction_set_alone_where_the_environment_names_it(metadata, monkeypatch):
     half = with_type(metadata, "F16")
     monkeypatch.setenv("EMBELLAMA_ISA", "avx2")
-    assert kernels_in_use(ALL) == [NARROW]
-    assert choose_kernel(half, ModelConfig(), ALL) == NARROW
-    assert "compute_type 'bf16'" in choose_kernel(half, ModelConfig(compute_type="bf16"), ALL)
+    assert kernels_in_use(LAPTOP) == [NARROW, NARROW_BYTES]
+    assert choose_kernel(half, ModelConfig(), SERVER) == NARROW
+    assert choose_kernel(of_type(metadata, "Q8_0"), ModelConfig(), LAPTOP) == NARROW_BYTES
+    assert "of EMBELLAMA_ISA = avx2, with compute_type 'bf16'" in choose_kernel(
+        half, ModelConfig(compute_type="bf16"), SERVER
+    )
     monkeypatch.setenv("EMBELLAMA_ISA", "scalar")
-    assert choose_kernel(half, ModelConfig(), ALL) == SCALAR
+    assert choose_kernel(half, ModelConfig(), SERVER) == SCALAR
     monkeypatch.setenv("EMBELLAMA_ISA", " ")
-    assert choose_kernel(half, ModelConfig(), ALL) == WIDE
+    assert choose_kernel(half, ModelConfig(), SERVER) == WIDE
 
 
 @pytest.mark.parametrize("backend", ["auto", "native"])
