@@ -9,7 +9,7 @@ from embellama import agreements
 from embellama._native.binding import Kernel
 from embellama.agreements import agreement_key, is_remembered, remember
 
-KERNEL = Kernel(0, "avx512", "bf16", 16)
+KERNEL = Kernel(0, "avx512", "bf16", 16, 2)
 KEY = "ab" * 16
 
 
@@ -82,15 +82,17 @@ def test_a_key_depends_on_all_that_the_outcome_does(tmp_path, monkeypatch):
 
     keys = [
         key(),
-        key(kernel=Kernel(1, "avx512", "f32", 16)),
-        key(kernel=Kernel(1, "avx2", "bf16", 16)),
+        key(kernel=Kernel(1, "avx512", "f32", 16, 4)),
+        key(kernel=Kernel(1, "avx2", "bf16", 16, 2)),
         key(build="llama 2"),
         key(pooling="cls"),
         key(content=("11" * 32,)),
         key(content=("00" * 32, "11" * 32)),
     ]
     assert key() == keys[0]
-    assert key(kernel=Kernel(5, "avx512", "bf16", 16)) == keys[0]  # its place in a list is nothing
+    assert (
+        key(kernel=Kernel(5, "avx512", "bf16", 16, 2)) == keys[0]
+    )  # its place in a list is nothing
     library.write_bytes(b"compiled anew")
     keys.append(key())
     monkeypatch.setattr(agreements, "VERSION", 999)

@@ -5,7 +5,7 @@ from embellama.bench import machine
 from embellama.bench.machine import describe_kernels, describe_machine, native_kernels
 from embellama.errors import ConfigurationError
 
-SCALAR = Kernel(3, "scalar", "f32", 1)
+SCALAR = Kernel(3, "scalar", "f32", 1, 4)
 
 
 def test_a_machine_is_described_in_words():
@@ -20,7 +20,11 @@ def test_a_machine_is_described_in_words():
     ("kernels", "words"),
     [
         (
-            [Kernel(0, "big", "bf16", 32), Kernel(1, "big", "f32", 16), Kernel(2, "old", "f32", 8)],
+            [
+                Kernel(0, "big", "bf16", 32, 2),
+                Kernel(1, "big", "f32", 16, 4),
+                Kernel(2, "old", "f32", 8, 4),
+            ],
             "big (bf16, f32), old (f32)",
         ),
         ([], "none for this CPU"),

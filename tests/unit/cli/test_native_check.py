@@ -13,8 +13,8 @@ from embellama.config import ModelConfig
 from embellama.errors import ConfigurationError
 from embellama.gguf import read_metadata
 
-BF16, F32 = Kernel(0, "some", "bf16", 16), Kernel(1, "some", "f32", 8)
-SCALAR = Kernel(2, "scalar", "f32", 1)
+BF16, F32 = Kernel(0, "some", "bf16", 16, 2), Kernel(1, "some", "f32", 8, 4)
+SCALAR = Kernel(2, "scalar", "f32", 1, 4)
 
 
 @pytest.fixture
