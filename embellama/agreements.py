@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-from embellama._native.binding import VERSION, Kernel
+from embellama._native.binding import Kernel, build_name
 from embellama._parallel import available_cores
 from embellama.cpu import describe_cpu
 from embellama.files import replacing
@@ -47,12 +46,11 @@ def agreement_key(
     Raises:
         OSError: The library is no longer there.
     """
-    kernels = f"native kernels {VERSION} of embellama {version('embellama')}"
     return digest_parts(
         (
             "embellama agreement",
             describe_cpu(available_cores(physical=True)),
-            kernels,
+            build_name(),
             file_state(library),
             str(kernel),
             llama_build,
@@ -62,12 +60,13 @@ def agreement_key(
     )
 
 
-def is_remembered(folder: Path, key: str) -> bool:
+def is_remembered(folder: Path, key: str, least: float) -> bool:
     """Tell whether an agreement is kept. A file that makes no sense counts as none and is logged.
 
     Args:
         folder: Where agreements are kept.
         key: As `agreement_key` gives it.
+        least: The cosine to which it has to have agreed.
     """
     path = _path(folder, key)
     try:
@@ -75,13 +74,13 @@ def is_remembered(folder: Path, key: str) -> bool:
             data = file.read(_MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
             raise ValueError(f"more than {_MAX_FILE_BYTES} bytes")
-        _check(json.loads(data), key)
+        cosine = _check(json.loads(data), key)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, RecursionError) as exc:
         log.warning("embellama.agreement.refused", path=str(path), error=repr(exc))
         return False
-    return True
+    return cosine >= least
 
 
 def remember(folder: Path, key: str, *, model: str, kernel: Kernel, cosine: float) -> None:
@@ -113,8 +112,8 @@ def _path(folder: Path, key: str) -> Path:
     return folder / f"{key}.json"
 
 
-def _check(document: object, key: str) -> None:
-    """Raise ValueError where a document is not an agreement of this key."""
+def _check(document: object, key: str) -> float:
+    """Return the cosine of a document; raise ValueError if it is not an agreement of this key."""
     if not isinstance(document, dict) or document.keys() != _FIELDS:
         raise ValueError(f"it has not exactly {', '.join(sorted(_FIELDS))}")
     if document["format"] != _FORMAT or document["key"] != key:
@@ -122,3 +121,4 @@ def _check(document: object, key: str) -> None:
     cosine = document["cosine"]
     if type(cosine) is not float or not math.isfinite(cosine):
         raise ValueError(f"cosine is {cosine!r:.80}")
+    return cosine

@@ -8,7 +8,7 @@ import numpy as np
 
 from embellama import agreements
 from embellama._llama.devices import gpus_among, list_devices
-from embellama._llama.model import LlamaBackend, LlamaModel
+from embellama._llama.model import LlamaBackend
 from embellama._native.binding import Kernel, Library, open_library
 from embellama._native.model import NativeModel
 from embellama._native.support import find_kernel
@@ -80,12 +80,14 @@ class ChosenBackend:
                     f"backend = 'native' does not fit {metadata.name!r}: {kernel}; "
                     "set backend to 'auto' or 'llama'"
                 )
+            if config.compute_type != "auto":  # which llama.cpp does not know
+                log.warning("embellama.native.refused", model=metadata.name, reason=kernel)
             return self._llama.load(metadata, config, pooling_type)
-        if config.backend == "auto" and _has_gpu(config):
+        if config.backend == "auto" and has_gpu(config):
             return self._llama.load(metadata, config, pooling_type)
         try:
             return self._checked(kernel, metadata, config, pooling_type)
-        except ModelLoadError as exc:
+        except (ModelLoadError, MemoryError) as exc:
             if config.backend == "native":
                 raise
             log.warning("embellama.native.refused", model=metadata.name, reason=str(exc))
@@ -98,105 +100,131 @@ class ChosenBackend:
         config: ModelConfig,
         pooling_type: PoolingType,
     ) -> BackendModel:
-        """Load a model for the kernels, after its vectors were held against llama.cpp's."""
+        """Load a model for the kernels, and hold its vectors against llama.cpp's.
+
+        Not where that was done before and they agreed. llama.cpp's weights are gone before the
+        kernels' are packed: one of them at a time is in memory.
+        """
         library = open_library()
         assert library is not None  # the kernel is one of its own
         on_cpu = config.model_copy(update={"use_gpu": False, "n_gpu_layers": None})
         words = self._llama.load_vocabulary(metadata, on_cpu, pooling_type)
         try:
+            least = LEAST_COSINE.get(metadata.file_type, LEAST_COSINE_QUANTIZED)
+            key = self._key(kernel, library, metadata, pooling_type)
+            is_known = key is not None and agreements.is_remembered(*key, least)
+            probes = [] if is_known else _probes(words, metadata)
+            expected = [] if is_known else self._reference(metadata, on_cpu, pooling_type, probes)
             model = NativeModel(
                 library, kernel, metadata, pooling_type, words, use_mmap=config.use_mmap
             )
         except BaseException:
             words.close()
             raise
+        if is_known:
+            return model
         try:
-            self._compare(model, library, metadata, on_cpu, pooling_type)
+            cosine = _agreement(model, probes, expected, least)
         except BaseException:
             model.close()
             raise
+        if key is not None:
+            agreements.remember(*key, model=metadata.name, kernel=kernel, cosine=cosine)
         return model
 
-    def _compare(
+    def _reference(
         self,
-        model: NativeModel,
-        library: Library,
         metadata: GGUFMetadata,
         config: ModelConfig,
         pooling_type: PoolingType,
-    ) -> None:
-        """Hold a model against llama.cpp, unless that was done before and it agreed.
-
-        Raises:
-            ModelLoadError: They differ, or could not be compared.
-        """
-        key = self._key(model, library, metadata, pooling_type)
-        if self._folder and key and agreements.is_remembered(self._folder, key):
-            return
+        probes: list[np.ndarray],
+    ) -> list[FloatArray]:
+        """Compute llama.cpp's rows of each probe text."""
         reference = self._llama.load(metadata, config, pooling_type)
         try:
-            cosine = _agreement(model, reference, metadata)
+            context = reference.create_context(ContextOptions(max(map(len, probes)), 1, 1))
+            try:
+                return [context.run(MicroBatch.pack([ids])) for ids in probes]
+            finally:
+                context.close()
+        except EmbellamaError as exc:
+            raise ModelLoadError(f"the native kernels could not be compared: {exc}") from exc
         finally:
             reference.close()
-        if self._folder and key:
-            agreements.remember(
-                self._folder, key, model=metadata.name, kernel=model.kernel, cosine=cosine
-            )
 
     def _key(
         self,
-        model: NativeModel,
+        kernel: Kernel,
         library: Library,
         metadata: GGUFMetadata,
         pooling_type: PoolingType,
-    ) -> str | None:
-        """Return what an agreement is found by; None where none is kept."""
+    ) -> tuple[Path, str] | None:
+        """Return the folder of agreements and what this one is found by; None if none is kept."""
         if self._folder is None:
             return None
         content = [self._digests.digest(path) for path in metadata.paths]
         try:
-            return agreements.agreement_key(
-                model.kernel, library.path, self.build, pooling_type, content
-            )
+            key = agreements.agreement_key(kernel, library.path, self.build, pooling_type, content)
         except OSError as exc:  # the library was replaced since it was loaded
             log.info("embellama.agreement.forgotten", folder=str(self._folder), error=repr(exc))
             return None
+        return self._folder, key
 
 
-def _has_gpu(config: ModelConfig) -> bool:
+def has_gpu(config: ModelConfig) -> bool:
     """Tell whether llama.cpp would put layers on a GPU that is there."""
     may_use = config.use_gpu == "auto" and config.n_gpu_layers != 0
     return may_use and bool(gpus_among(list_devices()))
 
 
-def _agreement(model: NativeModel, reference: LlamaModel, metadata: GGUFMetadata) -> float:
-    """Return the worst cosine of probe texts' vectors to llama.cpp's.
-
-    Raises:
-        ModelLoadError: It is too small, or there is none.
-    """
+def _probes(words: BackendModel, metadata: GGUFMetadata) -> list[np.ndarray]:
     limit = metadata.n_ctx_train
     try:
-        sequences = [model.vocabulary.tokenize(text)[:limit] for text in _PROBES]
-        ours, theirs = _rows(model, sequences), _rows(reference, sequences)
+        return [words.vocabulary.tokenize(text)[:limit] for text in _PROBES]
     except EmbellamaError as exc:
         raise ModelLoadError(f"the native kernels could not be compared: {exc}") from exc
+
+
+def _agreement(
+    model: NativeModel, probes: list[np.ndarray], expected: list[FloatArray], least: float
+) -> float:
+    """Return the worst cosine of probe texts' vectors to those expected.
+
+    Raises:
+        ModelLoadError: It is below `least`, or the texts differ when they are computed together.
+    """
+    try:
+        found = _rows(model, probes)
+    except EmbellamaError as exc:
+        raise ModelLoadError(f"the native kernels could not be compared: {exc}") from exc
+    ours, theirs = _means(found), _means(expected)
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-30)
     worst = float(cosines.min())
-    least = LEAST_COSINE.get(metadata.file_type, LEAST_COSINE_QUANTIZED)
     if not worst >= least:
         raise ModelLoadError(
-            f"native vectors of {metadata.name!r} agree with llama.cpp's to a cosine of "
+            f"native vectors of {model.name!r} agree with llama.cpp's to a cosine of "
             f"{worst:.6f}, and should to {least:g}; set backend='llama', and please report it"
         )
     return worst
 
 
-def _rows(model: BackendModel, sequences: list[np.ndarray]) -> FloatArray:
-    context = model.create_context(ContextOptions(max(map(len, sequences)), 1, 1))
+def _rows(model: NativeModel, probes: list[np.ndarray]) -> list[FloatArray]:
+    """Compute the rows of each text alone, on one thread, and of all together, on two."""
+    context = model.create_context(ContextOptions(sum(map(len, probes)), len(probes), 2))
     try:
-        rows = [context.run(MicroBatch.pack([ids])) for ids in sequences]
+        together = context.run(MicroBatch.pack(probes))
+        context.set_n_threads(1)
+        alone = [context.run(MicroBatch.pack([ids])) for ids in probes]
     finally:
         context.close()
-    return np.concatenate([row.mean(axis=0, keepdims=True) for row in rows]).astype(np.float64)
+    if not np.array_equal(np.concatenate(alone), together, equal_nan=True):
+        raise ModelLoadError(
+            f"native vectors of {model.name!r} depend on what they are computed with; set "
+            "backend='llama', and please report it"
+        )
+    return alone
+
+
+def _means(rows: list[FloatArray]) -> FloatArray:
+    return np.stack([one.mean(axis=0) for one in rows]).astype(np.float64)

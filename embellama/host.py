@@ -121,6 +121,7 @@ class ModelHost:
         config = config or self._configured.get(name) or ModelConfig()
         resolved, tuning = self._tuned(str(model), resolved, config, on_step)
         settings = config.model_dump_json(exclude={"model_path", "model_name"})
+        config, n_bytes = self._within_limit(resolved, config)
         loaded = self._registry.load(
             name,
             (resolved.path.resolve(), *map(file_state, resolved.paths), settings),
@@ -133,15 +134,27 @@ class ModelHost:
                 digests=self._digests,
                 tuning=tuning,
             ),
-            n_bytes=self._expected_bytes(resolved, config),
+            n_bytes=n_bytes,
         )
         return loaded.info
 
-    def _expected_bytes(self, resolved: ResolvedModel, config: ModelConfig) -> int:
-        """Tell what a load will take, exactly where there is a limit to hold it against."""
-        if self._config.memory_limit_bytes is None:
-            return resolved.size_bytes
-        return expected_bytes(resolved, config)
+    def _within_limit(
+        self, resolved: ResolvedModel, config: ModelConfig
+    ) -> tuple[ModelConfig, int]:
+        """Tell what a load will take, exactly where there is a limit to hold it against.
+
+        Weights packed for the native kernels may take more than those of the file. Where only the
+        latter are within the limit, llama.cpp takes the model.
+        """
+        limit = self._config.memory_limit_bytes
+        if limit is None:
+            return config, resolved.size_bytes
+        n_bytes = expected_bytes(resolved, config)
+        if config.backend != "auto" or not n_bytes > limit >= resolved.size_bytes:
+            return config, n_bytes
+        reason = f"packed weights of {n_bytes:,} bytes are over the limit of {limit:,}"
+        log.warning("embellama.native.refused", model=resolved.name, reason=reason)
+        return config.model_copy(update={"backend": "llama"}), resolved.size_bytes
 
     def _tuned(
         self,

@@ -132,7 +132,10 @@ def expected_bytes(resolved: ResolvedModel, config: ModelConfig) -> int:
         ConfigurationError: See `find_kernel`.
         GGUFFormatError, ModelNotFoundError: The file cannot be used.
     """
-    if config.backend == "llama":
+    # imported here so that `import embellama` does not load the native library
+    from embellama.backends import has_gpu  # noqa: PLC0415
+
+    if config.backend == "llama" or (config.backend == "auto" and has_gpu(config)):
         return resolved.size_bytes
     metadata = read_metadata(resolved.path)
     pooling = pooling_for(metadata, resolved.entry, config)

@@ -12,11 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from embellama._native.binding import VERSION, library_path
+from embellama._native.binding import build_name, library_path
 from embellama._native.support import wanted_isa
 from embellama.config import MAX_CONTEXTS, MAX_THREADS, ModelConfig
 from embellama.cpu import describe_cpu
@@ -101,9 +100,8 @@ def build_for(build: str, config: ModelConfig) -> str:
     """
     if config.backend == "llama" or library_path() is None:
         return build
-    kernels = f"native kernels {VERSION} of embellama {version('embellama')}"
     only = f", {isa} alone" if (isa := wanted_isa()) else ""
-    return f"{build}; {kernels}, compute type {config.compute_type}{only}"
+    return f"{build}; {build_name()}, compute type {config.compute_type}{only}"
 
 
 def tuning_key(cpu: str, build: str, *content: str) -> str:

@@ -6,11 +6,26 @@
 # on Arm, makes a row depend on where in a batch it lies.
 set(KERNEL_OPTIONS -Wall -Wextra -fno-strict-aliasing -fno-math-errno -ffp-contract=off)
 
+include(CheckCXXCompilerFlag)
+
 set(KERNEL_SOURCES ${CMAKE_CURRENT_LIST_DIR}/src)
 
 function(add_kernels target file)
   target_sources(${target} PRIVATE ${KERNEL_SOURCES}/${file})
   set_source_files_properties(${KERNEL_SOURCES}/${file} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+endfunction()
+
+# The same where the compiler knows `flag`, which came late; dispatch.cpp is told by a definition.
+# GCC 11 and Clang 12 know them all.
+function(add_kernels_if target name flag)
+  string(TOUPPER "EMBELLAMA_${name}" definition)
+  check_cxx_compiler_flag(${flag} ${definition})
+  if(${definition})
+    add_kernels(${target} isa_${name}.cpp ${ARGN} ${flag})
+    target_compile_definitions(${target} PRIVATE ${definition})
+  else()
+    message(STATUS "no kernels ${name}: the compiler does not know ${flag}")
+  endif()
 endfunction()
 
 # The kernels of the CPU that is compiled for, each with the instructions it needs.
@@ -33,12 +48,12 @@ function(add_kernels_of_this_cpu target)
     endif()
     add_kernels(${target} isa_avx2.cpp -mavx2 -mfma -mf16c)
     add_kernels(${target} isa_avx512.cpp ${AVX512})
-    add_kernels(${target} isa_avx512_bf16.cpp ${AVX512} -mavx512bf16)
-    add_kernels(${target} isa_avx2_int8.cpp -mavx2 -mfma -mf16c -mavxvnni)
-    add_kernels(${target} isa_avx512_int8.cpp ${AVX512} -mavx512vnni)
-    add_kernels(${target} isa_avx512_bf16_int8.cpp ${AVX512} -mavx512bf16 -mavx512vnni)
+    add_kernels_if(${target} avx512_bf16 -mavx512bf16 ${AVX512})
+    add_kernels_if(${target} avx2_int8 -mavxvnni -mavx2 -mfma -mf16c)
+    add_kernels_if(${target} avx512_int8 -mavx512vnni ${AVX512})
+    add_kernels_if(${target} avx512_bf16_int8 -mavx512bf16 ${AVX512} -mavx512vnni)
   elseif(TARGET_CPU MATCHES "^(aarch64|arm64|ARM64)$")
     add_kernels(${target} isa_neon.cpp)
-    add_kernels(${target} isa_neon_bf16.cpp -march=armv8.2-a+bf16)
+    add_kernels_if(${target} neon_bf16 -march=armv8.2-a+bf16)
   endif()
 endfunction()

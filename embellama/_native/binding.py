@@ -14,7 +14,7 @@ from embellama.errors import ConfigurationError
 
 ComputeType = Literal["bf16", "f32", "int8"]
 
-VERSION = 4
+VERSION = 5
 """Of the calls declared here. Source: ``EM_VERSION`` in native/src/embellama_native.h."""
 
 _FILE_NAME = {"win32": "embellama_native.dll", "darwin": "libembellama_native.dylib"}.get(
@@ -148,6 +148,15 @@ def library_path() -> Path | None:
     return next((path for path in found if path.exists()), None)
 
 
+def build_name() -> str:
+    """Name the build of the kernels; what was found out with one says nothing about another."""
+    try:
+        of = metadata.version("embellama")
+    except metadata.PackageNotFoundError:  # the files were copied here without what pip writes
+        of = "of no known version"
+    return f"native kernels {VERSION} of embellama {of}"
+
+
 def open_library() -> Library | None:
     """Load the kernels, once in a process; None where none were compiled.
 
@@ -184,7 +193,7 @@ def _declare(c: Any) -> None:
         ),
         "em_model_free": (None, (pointer,)),
         "em_model_bytes": (number, (pointer,)),
-        "em_context_new": (pointer, (pointer, number, *message)),
+        "em_context_new": (pointer, (pointer, number, ctypes.c_int32, *message)),
         "em_context_free": (None, (pointer,)),
         "em_context_bytes": (number, (pointer,)),
         "em_encode": (

@@ -43,7 +43,9 @@ class NativeContext:
         self._n_threads = options.n_threads
         self._pooling = POOLING_CODES[pooling_type]
         self._message = Message()
-        self._handle = self._c.em_context_new(model, options.n_tokens, *self._message.arguments)
+        self._handle = self._c.em_context_new(
+            model, options.n_tokens, options.n_threads, *self._message.arguments
+        )
         if not self._handle:
             raise ContextError(
                 f"no context of {options.n_tokens} tokens: {self._message}; lower n_ctx or "

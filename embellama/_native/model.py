@@ -71,8 +71,13 @@ class NativeModel:
                 f"the native kernels cannot take {str(metadata.path)!r}: {message}; "
                 "set backend='llama'"
             )
-        self._weights.release()
         self.kernel = kernel
+        self.name = metadata.name
+        try:
+            self._weights.release()
+        except BaseException:
+            library.c.em_model_free(self._handle)
+            raise
         table = metadata.tensors[TOKEN_TABLE].size_bytes
         self.info: BackendInfo = replace(
             words.info,
@@ -114,6 +119,7 @@ class NativeModel:
         if handle is not None:
             self._library.c.em_model_free(handle)
             self._words.close()
+            self._weights.close()
 
 
 def _shape_of(metadata: GGUFMetadata) -> Shape:

@@ -54,7 +54,8 @@ def find_kernel(
         ConfigurationError: `ISA_VARIABLE` names nothing that is there; or ``backend`` is
             ``"native"`` and the kernels cannot be loaded.
     """
-    if config.use_gpu is True or config.n_gpu_layers:
+    asks_for_one = config.main_gpu is not None or config.split_mode is not None
+    if config.use_gpu is True or config.n_gpu_layers or asks_for_one:
         return "it is meant for a GPU"
     if config.use_mlock:
         return "use_mlock is set, and the kernels do not lock what they packed"

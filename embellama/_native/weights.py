@@ -51,6 +51,11 @@ class MappedWeights:
         for data in self._files.values():
             let_go(data)
 
+    def close(self) -> None:
+        """Let go of everything, once nothing computes any more."""
+        self._files.clear()
+        self._copies.clear()
+
     def _pointer(self, slot: Slot) -> TensorPointer:
         place = slot.place
         if place is None:

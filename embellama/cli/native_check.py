@@ -20,10 +20,10 @@ from embellama.errors import ConfigurationError
 from embellama.gguf import GGUFMetadata
 from embellama.model_info import ModelInfo
 
-COMPILERS = ("c++", "g++", "clang++", "cl")
+COMPILERS = ("c++", "g++", "clang++")
 
 _GET_A_COMPILER = {
-    "win32": "the C++ workload of Visual Studio's Build Tools",
+    "win32": "MinGW-w64 or Clang; Visual Studio's own does not compile them",
     "darwin": "`xcode-select --install`",
 }
 _GET_A_COMPILER_ELSEWHERE = "`apt install g++`, or your system's like"

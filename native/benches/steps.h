@@ -135,7 +135,7 @@ void run_timed(const Model& model, const Batch& batch, Workspace& work, double* 
         clock.lap(seconds[OUT]);
         finish_attention<Isa>(pass, layer);
         clock.lap(seconds[NORMS]);
-        make_inner<Isa>(
+        make_inner<Isa, false>(
             pass, layer, [](const Piece&) EMBELLAMA_INLINED {},
             [](Vec value, const float*) EMBELLAMA_INLINED { return gelu_of<Isa>(value); });
         clock.lap(seconds[UP]);

@@ -54,6 +54,12 @@ const embellama::Kernels* kernel_at(int32_t kernel) {
     return kernel >= 0 && (size_t)kernel < n ? list[kernel] : nullptr;
 }
 
+void check_threads(int32_t n_threads) {
+    if (n_threads < 1 || n_threads > MOST_THREADS)
+        throw std::invalid_argument(std::to_string(n_threads) + " threads; 1 to " +
+                                    std::to_string(MOST_THREADS) + " can be");
+}
+
 void check_batch(const embellama::Shape& shape, size_t most_tokens, const int32_t* ids,
                  const int32_t* types, const int32_t* offsets, int64_t n_sequences) {
     const auto refuse = [](const std::string& what) { throw std::invalid_argument(what); };
@@ -129,15 +135,17 @@ int64_t em_model_bytes(const em_model* model) {
     return model != nullptr ? (int64_t)embellama::packed_bytes(model->model) : 0;
 }
 
-em_context* em_context_new(const em_model* model, int64_t n_tokens, char* message,
-                           size_t n_message) {
+em_context* em_context_new(const em_model* model, int64_t n_tokens, int32_t n_threads,
+                           char* message, size_t n_message) {
     em_context* made = nullptr;
     guarded(message, n_message, [&] {
         if (model == nullptr || n_tokens < 1 || n_tokens > (1 << 24))
             throw std::invalid_argument("no model, or n_tokens out of range");
+        check_threads(n_threads);
         const auto& kernels = *model->kernels;
         made = new em_context{model, embellama::Workspace(model->model.shape, kernels.packing,
-                                                          kernels.n_rows, (size_t)n_tokens)};
+                                                          kernels.n_rows, (size_t)n_tokens,
+                                                          (size_t)n_threads)};
     });
     return made;
 }
@@ -154,9 +162,7 @@ int32_t em_encode(em_context* context, const int32_t* ids, const int32_t* types,
     return guarded(message, n_message, [&] {
         if (context == nullptr || out == nullptr || pooling < 0 || pooling > 3)
             throw std::invalid_argument("no context, no room for rows, or no such pooling");
-        if (n_threads < 1 || n_threads > MOST_THREADS)
-            throw std::invalid_argument(std::to_string(n_threads) + " threads; 1 to " +
-                                        std::to_string(MOST_THREADS) + " can be");
+        check_threads(n_threads);
         const auto& model = context->owner->model;
         check_batch(model.shape, context->work.n_tokens, ids, types, offsets, n_sequences);
         const embellama::Batch batch{ids, types, offsets, (size_t)n_sequences};

@@ -45,15 +45,17 @@ bool has_f16c() {
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 29)) != 0;
 }
 
-// Dot products of bytes in VEX code. Compilers from GCC 11 and Clang 12 on know the instructions;
-// not all of those know this name, so the CPU is asked itself.
-// Source: Intel, Architecture Instruction Set Extensions, CPUID leaf 7, sub-leaf 1, EAX bit 4.
-bool has_avx_vnni() {
+// Not every compiler has names for these instructions, so the CPU is asked itself: dot products of
+// bytes in VEX code, and those of bfloat16.
+// Source: Intel, Architecture Instruction Set Extensions, CPUID leaf 7, sub-leaf 1, EAX bits 4, 5.
+[[maybe_unused]] bool has_feature(unsigned bit) {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
     if (__get_cpuid_max(0, nullptr) < 7) return false;
     __cpuid_count(7, 1, eax, ebx, ecx, edx);
-    return (eax & (1U << 4)) != 0;
+    return (eax & (1U << bit)) != 0;
 }
+[[maybe_unused]] bool has_avx_vnni() { return has_feature(4); }
+[[maybe_unused]] bool has_avx512_bf16() { return has_feature(5); }
 #endif
 
 struct Usable {
@@ -65,16 +67,26 @@ struct Usable {
         __builtin_cpu_init();
         const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-        const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-        const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+        [[maybe_unused]] const bool bf16 = avx512 && has_avx512_bf16();
+        [[maybe_unused]] const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
         const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+#ifdef EMBELLAMA_AVX512_BF16
         if (bf16) list[n++] = &kernels_avx512_bf16;
+#endif
         if (avx512) list[n++] = &kernels_avx512;
+#if defined(EMBELLAMA_AVX512_BF16_INT8) && defined(EMBELLAMA_AVX512_INT8)
         if (vnni) list[n++] = bf16 ? &kernels_avx512_bf16_int8 : &kernels_avx512_int8;
+#elif defined(EMBELLAMA_AVX512_INT8)
+        if (vnni) list[n++] = &kernels_avx512_int8;
+#endif
         if (avx2) list[n++] = &kernels_avx2;
+#ifdef EMBELLAMA_AVX2_INT8
         if (avx2 && has_avx_vnni()) list[n++] = &kernels_avx2_int8;
+#endif
 #elif defined(__aarch64__)
+#ifdef EMBELLAMA_NEON_BF16
         if (has_neon_bf16()) list[n++] = &kernels_neon_bf16;
+#endif
         list[n++] = &kernels_neon;
 #endif
         list[n++] = &kernels_scalar;

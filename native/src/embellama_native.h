@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised by one with every change to what follows. */
-#define EM_VERSION 4
+#define EM_VERSION 5
 
 enum em_status { EM_OK = 0, EM_INVALID = 1, EM_NO_MEMORY = 2 };
 
@@ -82,9 +82,10 @@ EM_API em_model* em_model_new(const em_shape* shape, int32_t kernel, const em_te
 EM_API void em_model_free(em_model* model);
 EM_API int64_t em_model_bytes(const em_model* model); /* of what was packed */
 
-/* Room for micro-batches of up to n_tokens tokens. Returns NULL and a message if there is none. */
-EM_API em_context* em_context_new(const em_model* model, int64_t n_tokens, char* message,
-                                  size_t n_message);
+/* Room for micro-batches of up to n_tokens tokens, on n_threads threads; more make room for
+ * themselves when they come. Returns NULL and a message if there is none. */
+EM_API em_context* em_context_new(const em_model* model, int64_t n_tokens, int32_t n_threads,
+                                  char* message, size_t n_message);
 EM_API void em_context_free(em_context* context);
 EM_API int64_t em_context_bytes(const em_context* context);
 

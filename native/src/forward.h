@@ -199,7 +199,7 @@ struct Piece {
 
 // inner = finish(operands · up), as an operand. `before(piece)` is called ahead of each piece, and
 // `finish(sums, floats)` with the place of what it left there.
-template <class Isa, class Before, class Finish>
+template <class Isa, bool GATED, class Before, class Finish>
 EMBELLAMA_INLINE void make_inner(Pass& pass, const Layer& layer, const Before& before,
                                  const Finish& finish) {
     constexpr size_t PANEL = packing_of<Isa>().panel, WIDTH = packing_of<Isa>().inner_width();
@@ -215,7 +215,8 @@ EMBELLAMA_INLINE void make_inner(Pass& pass, const Layer& layer, const Before& b
         layer_panel<Isa, Kind::Plain>(
             room, piece.n_vectors, piece.first, piece.n_rows, operands, layer.up, piece.column,
             [&](size_t row, size_t column, typename Isa::Vec sums) EMBELLAMA_INLINED {
-                float* floats = piece.made + row * WIDTH + column;
+                float* floats = nullptr;
+                if constexpr (GATED || Isa::IS_INT8) floats = piece.made + row * WIDTH + column;
                 column += piece.column;
                 const auto value = finish(Isa::add(sums, Isa::load(bias + column)), floats);
                 if constexpr (Isa::IS_INT8)
@@ -229,7 +230,8 @@ EMBELLAMA_INLINE void make_inner(Pass& pass, const Layer& layer, const Before& b
         [&](size_t start, size_t width, size_t first, size_t n) EMBELLAMA_INLINED {
             for (size_t done = 0; done < width; done += PANEL) {
                 const size_t columns = done + PANEL <= width ? PANEL : width - done;
-                make_piece(Piece{first, n, start + done, (int)(columns / Isa::LANES), made + done});
+                make_piece(Piece{first, n, start + done, (int)(columns / Isa::LANES),
+                                 GATED || Isa::IS_INT8 ? made + done : nullptr});
             }
             if constexpr (Isa::IS_INT8)
                 for (size_t row = 0; row < n; row++)
@@ -256,7 +258,7 @@ EMBELLAMA_INLINE void make_gated_inner(Pass& pass, const Layer& layer, const Act
                 Isa::store(piece.made + row * WIDTH + column, activate(value));
             });
     };
-    make_inner<Isa>(pass, layer, make_gate, [](Vec value, const float* gate) EMBELLAMA_INLINED {
+    make_inner<Isa, true>(pass, layer, make_gate, [](Vec value, const float* gate) EMBELLAMA_INLINED {
         return Isa::mul(value, Isa::load(gate));
     });
 }
@@ -270,7 +272,7 @@ void feed_forward(Pass& pass, const Layer& layer) {
     else if (activation == Activation::Geglu)
         make_gated_inner<Isa>(pass, layer, [](Vec x) EMBELLAMA_INLINED { return gelu_of<Isa>(x); });
     else
-        make_inner<Isa>(
+        make_inner<Isa, false>(
             pass, layer, [](const Piece&) EMBELLAMA_INLINED {},
             [](Vec value, const float*) EMBELLAMA_INLINED { return gelu_of<Isa>(value); });
     add_product<Isa>(pass, layer.down, inner_of<Isa>(pass.work, layer.down.n_in));

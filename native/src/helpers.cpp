@@ -82,7 +82,8 @@ void Helpers::run(size_t n_steps, size_t n_members, const std::function<void(con
     Call call{&work, steps.get(), n_members};
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        start_threads(n_members - 1);
+        start_threads(n_wanted_ + n_members - 1);
+        n_wanted_ += n_members - 1;
         calls_.push_back(&call);
     }
     for (size_t i = 1; i < n_members; i++) is_called_.notify_one();
@@ -91,6 +92,7 @@ void Helpers::run(size_t n_steps, size_t n_members, const std::function<void(con
         const std::lock_guard<std::mutex> lock(mutex_);
         const auto found = std::find(calls_.begin(), calls_.end(), &call);
         if (found != calls_.end()) calls_.erase(found);
+        n_wanted_ -= n_members - 1;
     }
     Patience patience;  // all items are done: whoever is inside is about to leave
     while (call.n_inside.load(std::memory_order_acquire) != 0) patience.wait();
@@ -113,9 +115,13 @@ void Helpers::wait_for_calls() {
     while (true) {
         is_called_.wait(lock, [this] { return is_ending_ || !calls_.empty(); });
         if (is_ending_) return;
-        Call& call = *calls_.front();
+        const auto lonely =
+            std::min_element(calls_.begin(), calls_.end(), [](const Call* one, const Call* other) {
+                return one->n_joined < other->n_joined;
+            });
+        Call& call = **lonely;
         const size_t member = call.n_joined++;
-        if (call.n_joined == call.n_members) calls_.erase(calls_.begin());
+        if (call.n_joined == call.n_members) calls_.erase(lonely);
         call.n_inside.fetch_add(1, std::memory_order_relaxed);
         lock.unlock();
         (*call.work)(Team(call.steps, member, call.n_members));

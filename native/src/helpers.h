@@ -36,6 +36,7 @@ private:
     std::condition_variable is_called_;
     std::vector<Call*> calls_;  // that may still be joined
     std::vector<std::thread> threads_;
+    size_t n_wanted_ = 0;       // helpers of all calls that run
     bool is_ending_ = false;
 };
 

@@ -57,7 +57,8 @@ size_t values_of(const Room& room) {
 
 }  // namespace
 
-Workspace::Workspace(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens)
+Workspace::Workspace(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens,
+                     size_t n_threads)
     : n_tokens(n_tokens), shape_(shape), packing_(packing), n_rows_(n_rows) {
     const auto units = [&](size_t n_values) { return n_values / packing.per_unit; };
     rows = Buffer<float>(n_tokens * shape.n_embd);
@@ -79,7 +80,7 @@ Workspace::Workspace(const Shape& shape, const Packing& packing, size_t n_rows, 
     if (shape.positions == Positions::Alibi)
         distances = distances_to(n_tokens, padded_tokens(packing, n_tokens));
     if (shape.has_second_norm) kept = Buffer<float>(n_tokens * shape.n_embd);
-    make_rooms(1);
+    make_rooms(n_threads);
 }
 
 void Workspace::make_rooms(size_t n_threads) {

@@ -33,7 +33,8 @@ struct Room {
 // Room for micro-batches of up to `n_tokens` tokens. Used by one micro-batch at a time.
 struct Workspace {
     // Throws std::bad_alloc.
-    Workspace(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens);
+    Workspace(const Shape& shape, const Packing& packing, size_t n_rows, size_t n_tokens,
+              size_t n_threads = 1);
 
     // Makes rooms for that many threads. Throws std::bad_alloc, and is as it was then.
     void make_rooms(size_t n_threads);

@@ -69,7 +69,7 @@ void fail_each_of_a_kernel(int32_t kernel) {
     });
     em_context* context = nullptr;
     const long of_context = fail_each("a context", [&](char* message, size_t n) {
-        context = em_context_new(model, 100, message, n);
+        context = em_context_new(model, 100, 2, message, n);
         return context != nullptr;
     });
     const tiny::Batch batch = tiny::right_batch(shape, 100, numbers);

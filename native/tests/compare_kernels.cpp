@@ -204,7 +204,7 @@ public:
         model_.reset(em_model_new(&recipe.shape, kernel, recipe.tensors.data(),
                                   (int64_t)recipe.tensors.size(), message, sizeof message));
         if (!model_) die(title_of(kernel) + " takes no model", message);
-        context_.reset(em_context_new(model_.get(), n_tokens, message, sizeof message));
+        context_.reset(em_context_new(model_.get(), n_tokens, 1, message, sizeof message));
         if (!context_) die(title_of(kernel) + " makes no context", message);
     }
 

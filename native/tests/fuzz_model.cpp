@@ -217,8 +217,9 @@ void run_input(Choices& choices, Numbers& numbers) {
     static const int64_t strange[] = {0, -1, INT64_MAX, INT64_MIN, (1 << 24) + 1};
     const bool is_strange = choices.once_in(16);
     const int64_t n_tokens = is_strange ? strange[choices.below(5)] : 1 + choices.below(100);
+    const auto n_threads = (int32_t)(1 + choices.below(3));
     const Message message(choices);
-    em_context* context = em_context_new(made.model, n_tokens, message.text.get(), message.n);
+    em_context* context = em_context_new(made.model, n_tokens, n_threads, message.text.get(), message.n);
     if ((context != nullptr) != (made.model != nullptr && !is_strange))
         fail("a context was refused or taken wrongly:", message.text.get());
     if (context == nullptr) message.check_was_told();

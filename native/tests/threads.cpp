@@ -48,7 +48,7 @@ em_model* new_model(const tiny::Tensors& tensors, int32_t kernel) {
 
 em_context* new_context(const em_model* model) {
     char message[128] = "";
-    em_context* context = em_context_new(model, N_TOKENS, message, sizeof message);
+    em_context* context = em_context_new(model, N_TOKENS, 1, message, sizeof message);
     if (context == nullptr) fail("a context was refused:", message);
     return context;
 }

@@ -170,6 +170,7 @@ def test_a_memory_limit_counts_packed_weights():
     with EmbeddingEngine(limited) as engine:
         with pytest.raises(ModelLoadError, match="the memory limit is"):
             engine.load_model(path, name="m", config=NATIVE)
+        assert engine.load_model(path, name="m").backend == "llama.cpp"
         engine.load_model(path, name="m", config=ModelConfig(backend="llama"))
 
 

@@ -21,10 +21,10 @@ def kept(folder):
 
 def test_what_is_kept_is_found_by_its_key_alone(tmp_path):
     folder = tmp_path / "cache" / "agreements"
-    assert not is_remembered(folder, KEY)
+    assert not is_remembered(folder, KEY, 0.999)
     document = json.loads(kept(folder).read_text(encoding="utf-8"))
-    assert is_remembered(folder, KEY)
-    assert not is_remembered(folder, "cd" * 16)
+    assert is_remembered(folder, KEY, 0.999)
+    assert not is_remembered(folder, "cd" * 16, 0.999)
     assert (document["model"], document["kernel"]) == ("some model", "avx512, bf16")
 
 
@@ -55,18 +55,18 @@ def changed(name, value):
 def test_a_damaged_file_counts_as_none_and_is_written_over(tmp_path, damage):
     damage(kept(tmp_path))
     with capture_logs() as events:
-        assert not is_remembered(tmp_path, KEY)
+        assert not is_remembered(tmp_path, KEY, 0.999)
     (event,) = events
     assert (event["event"], event["log_level"]) == ("embellama.agreement.refused", "warning")
     kept(tmp_path)
-    assert is_remembered(tmp_path, KEY)
+    assert is_remembered(tmp_path, KEY, 0.999)
 
 
 def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with capture_logs() as events:
         remember(tmp_path / "file", KEY, model="m", kernel=KERNEL, cosine=1.0)
-        assert not is_remembered(tmp_path / "file", KEY)
+        assert not is_remembered(tmp_path / "file", KEY, 0.999)
     assert [event["event"] for event in events] == [
         "embellama.agreement.forgotten",
         "embellama.agreement.refused",
@@ -95,10 +95,15 @@ def test_a_key_depends_on_all_that_the_outcome_does(tmp_path, monkeypatch):
     )  # its place in a list is nothing
     library.write_bytes(b"compiled anew")
     keys.append(key())
-    monkeypatch.setattr(agreements, "VERSION", 999)
-    keys.append(key())
-    monkeypatch.setattr(agreements, "version", lambda name: "999")
+    monkeypatch.setattr(agreements, "build_name", lambda: "another build")
     keys.append(key())
     monkeypatch.setattr(agreements, "describe_cpu", lambda n_cores: "another CPU")
     keys.append(key())
     assert len(set(keys)) == len(keys)
+
+
+def test_what_agreed_less_than_is_wanted_today_is_compared_again(tmp_path):
+    folder = tmp_path / "agreements"
+    remember(folder, KEY, model="m", kernel=KERNEL, cosine=0.9985)
+    assert is_remembered(folder, KEY, 0.998)
+    assert not is_remembered(folder, KEY, 0.999)

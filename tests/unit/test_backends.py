@@ -283,3 +283,38 @@ def test_without_mmap_the_file_is_of_no_further_use(tiny_path, native, tmp_path)
         context.close()
         model.close()
     np.testing.assert_array_equal(*rows)
+
+
+def test_settings_of_gpus_are_left_to_llama(metadata, native):
+    for settings in ({"main_gpu": 0}, {"split_mode": "layer"}):
+        kernel = support.find_kernel(metadata, ModelConfig(**settings), "mean")
+        assert kernel == "it is meant for a GPU"
+
+
+def test_a_compute_type_that_llama_does_not_know_is_not_ignored_in_silence(metadata):
+    with capture_logs() as events:
+        assert backend_of(metadata, compute_type="int8").startswith("llama.cpp")
+    assert warnings_of(events) == ["embellama.native.refused"]
+    assert any("compute_type 'int8'" in str(event.get("reason")) for event in events)
+
+
+def test_memory_that_is_short_for_the_kernels_leaves_auto_to_llama(metadata, native, monkeypatch):
+    def no_room(*args, **kwargs):
+        raise MemoryError("a token table")
+
+    monkeypatch.setattr("embellama.backends.NativeModel", no_room)
+    assert backend_of(metadata).startswith("llama.cpp")
+    with pytest.raises(MemoryError):
+        backend_of(metadata, backend="native")
+
+
+def test_texts_that_depend_on_each_other_are_never_given(metadata, native, monkeypatch):
+    run = NativeContext.run
+
+    def leaky(self, batch):
+        rows = run(self, batch)
+        return rows + 1e-6 if batch.n_sequences > 1 else rows
+
+    monkeypatch.setattr(NativeContext, "run", leaky)
+    with pytest.raises(ModelLoadError, match="depend on what they are computed with"):
+        backend_of(metadata, backend="native")

@@ -79,7 +79,7 @@ def test_a_cpu_without_kernels_is_told(compiled):
         ("clang++", "linux", "There is a compiler now, clang++: install embellama again"),
         (None, "linux", "Get a C++ compiler (`apt install g++`"),
         (None, "darwin", "Get a C++ compiler (`xcode-select --install`)"),
-        (None, "win32", "Visual Studio's Build Tools"),
+        (None, "win32", "MinGW-w64 or Clang"),
         ("/opt/own-c++", "linux", "There is a compiler now, /opt/own-c++"),
     ],
 )
