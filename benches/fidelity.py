@@ -288,6 +288,11 @@ def main() -> int:
     options.add_argument("--exact", type=int, default=64, help="texts in double precision")
     options.add_argument("--scalar-texts", type=int, default=8, help="the scalar kernels are slow")
     given = options.parse_args()
+    for name in ("texts", "exact", "scalar_texts"):
+        if getattr(given, name) < 1:
+            options.error(
+                f"--{name.replace('_', '-')} {getattr(given, name)}: at least 1 is needed"
+            )
     library = open_library()
     if library is None:
         print("embellama was installed without the native kernels", file=sys.stderr)

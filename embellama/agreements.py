@@ -14,7 +14,7 @@ from pathlib import Path
 from embellama._native.binding import Kernel, build_name
 from embellama._parallel import available_cores
 from embellama.cpu import describe_cpu
-from embellama.files import replacing
+from embellama.files import read_small, replacing
 from embellama.identity import digest_parts, file_state
 from embellama.logs import log
 from embellama.types import PoolingType
@@ -70,11 +70,7 @@ def is_remembered(folder: Path, key: str, least: float) -> bool:
     """
     path = _path(folder, key)
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-        if len(data) > _MAX_FILE_BYTES:
-            raise ValueError(f"more than {_MAX_FILE_BYTES} bytes")
-        cosine = _check(json.loads(data), key)
+        cosine = _check(json.loads(read_small(path, _MAX_FILE_BYTES)), key)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, RecursionError) as exc:

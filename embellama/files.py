@@ -33,6 +33,25 @@ def replacing(target: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
+def read_small(path: Path, most: int) -> bytes:
+    """Read a file of ours that is small unless something else wrote it.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
+    Raises:
+        FileNotFoundError: There is none.
+        OSError: It cannot be read.
+        ValueError: It has more bytes.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"more than {most} bytes")
+    return data
+
+
 def _sync(path: Path) -> None:
     """Wait until the bytes are on the disk: a crash must not leave a file of zeros."""
     with path.open("rb+") as file:

@@ -20,7 +20,7 @@ from embellama._native.support import wanted_isa
 from embellama.config import MAX_CONTEXTS, MAX_THREADS, ModelConfig
 from embellama.cpu import describe_cpu
 from embellama.errors import ConfigurationError
-from embellama.files import replacing
+from embellama.files import read_small, replacing
 from embellama.identity import digest_parts
 from embellama.logs import log
 from embellama.types import Layout, Layouts
@@ -138,11 +138,7 @@ def read_tuning(folder: Path, key: str) -> Tuning | None:
     """Read a tuning; None where there is none, or none that makes sense, which is logged."""
     path = tuning_path(folder, key)
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-        if len(data) > _MAX_FILE_BYTES:
-            raise ValueError(f"more than {_MAX_FILE_BYTES} bytes")
-        return _tuning_of(json.loads(data), key)
+        return _tuning_of(json.loads(read_small(path, _MAX_FILE_BYTES)), key)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as exc:

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "embellama_native.h"
+#include "random.h"
 
 namespace {
 
@@ -23,26 +24,6 @@ enum Type : int32_t { F32 = 0, F16 = 1, Q8_0 = 8, BF16 = 30 };  // enum ggml_typ
 const char* name_of(Type type) {
     return type == F32 ? "F32" : type == F16 ? "F16" : type == BF16 ? "BF16" : "Q8_0";
 }
-
-// The same numbers on every machine, which the standard library's distributions do not promise.
-// Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (SplitMix64).
-class Random {
-public:
-    explicit Random(uint64_t seed) : state_(seed) {}
-
-    uint64_t bits() {
-        uint64_t z = state_ += 0x9e3779b97f4a7c15;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        return z ^ (z >> 31);
-    }
-    int32_t below(int32_t n) { return (int32_t)(bits() >> 33) % n; }
-    // From -1 to 1.
-    float next() { return (float)((int32_t)(bits() >> 40) - (1 << 23)) / (float)(1 << 23); }
-
-private:
-    uint64_t state_;
-};
 
 uint32_t bits_of(float value) {
     uint32_t bits;

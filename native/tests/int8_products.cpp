@@ -16,6 +16,7 @@
 
 #include "linear.h"
 #include "pack_int8.h"
+#include "random.h"
 #include "simd_scalar_int8.h"
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -43,23 +44,6 @@ void report(bool holds, const char* format, ...) {
     std::printf(": %s\n", holds ? "ok" : "FAILED");
     n_failed += !holds;
 }
-
-// Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (SplitMix64).
-class Random {
-public:
-    explicit Random(uint64_t seed) : state_(seed) {}
-    uint64_t bits() {
-        uint64_t z = state_ += 0x9e3779b97f4a7c15;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        return z ^ (z >> 31);
-    }
-    // From -1 to 1.
-    float next() { return (float)((int32_t)(bits() >> 40) - (1 << 23)) / (float)(1 << 23); }
-
-private:
-    uint64_t state_;
-};
 
 constexpr size_t Q8_BYTES = 2 + INT8_BLOCK;
 

@@ -104,3 +104,11 @@ def test_files_that_are_not_known_are_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main()
     assert "no file type 'Q4_0' here; there are F32, F16, BF16, Q8_0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--texts", "--exact", "--scalar-texts"])
+def test_at_least_one_text_is_wanted_of_each_kind(option, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["fidelity", option, "0"])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"{option} 0: at least 1 is needed" in capsys.readouterr().err
