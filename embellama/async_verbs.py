@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from numpy.typing import NDArray
 
 from embellama.calls import Call
 from embellama.config import EngineConfig
+from embellama.embedding import Begun, Embedded, begin_one, detailed, raise_alone
+from embellama.errors import BatchError
+from embellama.inputs import check_input
+from embellama.loaded_model import LoadedModel
 from embellama.precision.calibration import Calibration
 from embellama.request import EmbedOptions
+from embellama.results import EmbeddingResult
 from embellama.text_verbs import CALLED_FROM, Input, TextVerbs, caller_site
 from embellama.types import (
     Backend,
@@ -29,6 +35,8 @@ from embellama.types import (
     VectorCache,
 )
 
+T = TypeVar("T")
+
 _N_THREADS: dict[Priority, int] = {"interactive": 64, "bulk": 16}
 """Calls of each class that wait at the same time; more of them wait for a thread.
 
@@ -36,6 +44,10 @@ _N_THREADS: dict[Priority, int] = {"interactive": 64, "bulk": 16}
 class has its own, so that bulk calls never keep interactive ones from getting in line.
 """
 
+
+HERE_CHARS = 1024
+"""Longest text that is tokenized on the event loop's thread: 50 us, as long as two threads take to
+hand over to each other."""
 
 _GRACE_S = 0.05
 """For the thread of a call whose time is up to notice it too, and so to make room for another."""
@@ -94,7 +106,15 @@ class AsyncVerbs(TextVerbs):
             precision=precision,
             calibration=calibration,
         )
-        call = Call(priority, timeout_s, caller=_task())
+        call = Call(priority, timeout_s, caller=task_id())
+        if self._is_short(text):
+            try:
+                with self._use(model) as loaded:
+                    begun = self._begun(loaded, text, options, call)
+                    vector: NDArray[Any] = (await self._ended(begun, call)).vectors[0]
+                    return vector
+            except BatchError as exc:
+                raise_alone(exc)
         return await self._on_thread(
             call, lambda: self._embed(model, text, options, call, is_admitted=True)
         )
@@ -138,9 +158,59 @@ class AsyncVerbs(TextVerbs):
             precision=precision,
             calibration=calibration,
         )
-        call = Call(priority, timeout_s, caller=_task())
+        call = Call(priority, timeout_s, caller=task_id())
         return await self._on_thread(
             call, lambda: self._embed_batch(model, texts, options, call, is_admitted=True)
+        )
+
+    async def aembed_detailed(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        window_overlap: int | None = None,
+        normalization: Normalization | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
+        precision: Precision = "float32",
+        calibration: Calibration | None = None,
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
+    ) -> EmbeddingResult:
+        """Embed many texts as `embed_detailed` does, without blocking the event loop.
+
+        Leave the sequence as it is until it is done. A task that is cancelled ends its work within
+        a micro-batch.
+        """
+        options = EmbedOptions(
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            window_overlap=window_overlap,
+            normalization=normalization,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            precision=precision,
+            calibration=calibration,
+        )
+        call = Call(priority, timeout_s, caller=task_id())
+        if isinstance(texts, list | tuple) and len(texts) == 1 and self._is_short(texts[0]):
+            start = time.perf_counter()
+            with self._use(model) as loaded:
+                begun = self._begun(loaded, texts[0], options, call)
+                done = await self._ended(begun, call)
+                return detailed(loaded, begun.request, done, time.perf_counter() - start)
+        return await self._on_thread(
+            call, lambda: self._embed_detailed(model, texts, options, call, is_admitted=True)
         )
 
     def close(self) -> None:
@@ -170,17 +240,48 @@ class AsyncVerbs(TextVerbs):
     ) -> None:
         await self.aclose()
 
-    async def _on_thread(self, call: Call, embed: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def _is_short(self, text: object) -> bool:
+        """Tell whether a text is begun sooner here than handed to a thread.
+
+        Not where a cache is looked up, or a model may have to be loaded: that takes time.
+        """
+        return (
+            isinstance(text, str)
+            and len(text) <= HERE_CHARS
+            and self._cache is None
+            and not self._config.lazy
+        )
+
+    def _begun(self, loaded: LoadedModel, text: Input, options: EmbedOptions, call: Call) -> Begun:
+        item = check_input(text, n_vocab=loaded.facts.n_vocab)
+        return begin_one(loaded, item, self._requested(loaded, options), call)
+
+    async def _ended(self, begun: Begun, call: Call) -> Embedded:
+        """Wait for what was begun here, and take it back if nobody wants it any more."""
+        if begun.pending is not None:
+            arrived, settle = _signal()
+            begun.pending.on_done(settle)
+            try:
+                await asyncio.wait([arrived], timeout=call.remaining_s())
+            except asyncio.CancelledError:
+                begun.pending.cancel()
+                raise
+            if not arrived.done():
+                begun.pending.cancel()
+                raise call.timed_out()
+        return begun.end()
+
+    async def _on_thread(self, call: Call, work: Callable[[], T]) -> T:
         self._check_usable()
         context = contextvars.copy_context()  # what the task binds to its log events
         context.run(CALLED_FROM.set, caller_site())
         held = ExitStack()
 
-        def run() -> NDArray[Any]:
+        def run() -> T:
             # what is queued counts until a thread has looked at it, also where nobody waits
             with held:
                 call.check()
-                return context.run(embed)
+                return context.run(work)
 
         held.enter_context(self._admission)
         try:
@@ -188,7 +289,8 @@ class AsyncVerbs(TextVerbs):
         except BaseException:
             held.close()
             raise
-        arrived = _arrival(done)
+        arrived, settle = _signal()
+        done.add_done_callback(lambda _: settle())
         try:
             await asyncio.wait([arrived], timeout=call.remaining_s())
         except asyncio.CancelledError:
@@ -200,20 +302,18 @@ class AsyncVerbs(TextVerbs):
             raise call.timed_out()
         return done.result()
 
-    def _submit(
-        self, priority: Priority, embed: Callable[[], NDArray[Any]]
-    ) -> Future[NDArray[Any]]:
+    def _submit(self, priority: Priority, work: Callable[[], T]) -> Future[T]:
         with self._making_pools:
             self._check_usable()  # once more: what is closed makes and takes nothing new
             if priority not in self._pools:
                 self._pools[priority] = ThreadPoolExecutor(
                     _N_THREADS[priority], thread_name_prefix=f"embellama-async-{priority}"
                 )
-            return self._pools[priority].submit(embed)
+            return self._pools[priority].submit(work)
 
 
-def _arrival(done: Future[NDArray[Any]]) -> asyncio.Future[None]:
-    """Return a future of this loop that is done when another thread's is."""
+def _signal() -> tuple[asyncio.Future[None], Callable[[], None]]:
+    """Return a future of this loop, and what settles it from any thread."""
     loop = asyncio.get_running_loop()
     arrived = loop.create_future()
 
@@ -221,15 +321,15 @@ def _arrival(done: Future[NDArray[Any]]) -> asyncio.Future[None]:
         if not arrived.done():
             arrived.set_result(None)
 
-    def tell(_: Future[NDArray[Any]]) -> None:
+    def tell() -> None:
         # a loop that was closed meanwhile has nobody left who waits
         if not loop.is_closed():
             with suppress(RuntimeError):  # it was closed just now
                 loop.call_soon_threadsafe(settle)
 
-    done.add_done_callback(tell)
-    return arrived
+    return arrived, tell
 
 
-def _task() -> int:
+def task_id() -> int:
+    """Identify the task that awaits a call, whose calls come one after the other."""
     return id(asyncio.current_task())

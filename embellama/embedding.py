@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from embellama.pipeline import Meter, Pipeline, Stopwatch, Window
 from embellama.precision.codes import quantize, shorten
 from embellama.request import EmbedRequest
 from embellama.results import EmbeddingResult, TextReport, Timings, Usage
+from embellama.scheduler import PendingRows
 from embellama.tokenization import map_inputs
 from embellama.types import CachedVector, FloatArray
 
@@ -65,28 +66,57 @@ def embed_one(
     """Embed one checked input; an error of inference is raised as it is, not as a batch's."""
     try:
         if cache is None:
-            return _computed_alone(model, item, request, call)
+            return begin_one(model, item, request, call).end()
         return embed_many(model, [item], request, call=call, cache=cache, n_jobs=1)
     except BatchError as exc:
-        alone = exc.__cause__ or exc
-        raise alone from alone.__cause__
+        raise_alone(exc)
 
 
-def _computed_alone(
-    model: LoadedModel, item: TextOrIds, request: EmbedRequest, call: Call
-) -> Embedded:
-    """Embed one input without what only many need: next to a short text, Python is no trifle."""
+def raise_alone(error: BatchError) -> NoReturn:
+    """Raise what went wrong with the only input of a call, as it is."""
+    alone = error.__cause__ or error
+    raise alone from alone.__cause__
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """One input that is queued: the part of its way after which somebody waits.
+
+    Attributes:
+        request: What is wanted.
+        pipeline: Finishes its row.
+        window: The input, encoded.
+        pending: Its row, on its way.
+    """
+
+    request: EmbedRequest
+    pipeline: Pipeline
+    window: Window
+    pending: PendingRows | None
+
+    def end(self) -> Embedded:
+        """Wait for the row and finish it. Raises as `embed_many`."""
+        meter, model = self.pipeline.meter, self.pipeline.model
+        rows = self.pipeline.rows_of(self.window, self.pending)
+        report = report_of(self.window.encodings[0])
+        model.statistics.record_texts(
+            1, n_truncated=int(report.truncated), n_dropped_tokens=report.n_dropped
+        )
+        model.statistics.record_tokenization(meter.tokenize_s)
+        return Embedded(finished(rows, self.request), [report], meter)
+
+
+def begin_one(model: LoadedModel, item: TextOrIds, request: EmbedRequest, call: Call) -> Begun:
+    """Encode and queue one input without what only many need, and return at once.
+
+    Next to a short text, Python is no trifle.
+    """
     meter = Meter()
     with Stopwatch(meter, "tokenize_s"):
         known = encode_suspects([item], request.encoder, n_jobs=1, check=call.check)
         window = encode_window(request, [item], (0,), known, n_jobs=1)
-    rows = Pipeline(model, request.normalization, call, meter=meter).run_one(window)
-    report = report_of(window.encodings[0])
-    model.statistics.record_texts(
-        1, n_truncated=int(report.truncated), n_dropped_tokens=report.n_dropped
-    )
-    model.statistics.record_tokenization(meter.tokenize_s)
-    return Embedded(finished(rows, request), [report], meter)
+    pipeline = Pipeline(model, request.normalization, call, meter=meter)
+    return Begun(request, pipeline, window, pipeline.submit(window))
 
 
 def embed_many(
@@ -107,6 +137,10 @@ def embed_many(
         EmbeddingGenerationError: NaN or infinity came out.
         EmbeddingTimeoutError: The call's time was up.
     """
+    if cache is None and len(items) == 1:
+        done = begin_one(model, items[0], request, call).end()
+        on_progress(1, 1)
+        return done
     return _Batch(model, items, request, call, cache, n_jobs, on_progress).run()
 
 

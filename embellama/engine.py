@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embellama.async_verbs import AsyncVerbs
+from embellama.async_verbs import AsyncVerbs, task_id
 from embellama.calls import Call
 from embellama.chunks import Chunk, EmbeddedChunk, check_chunks
 from embellama.embedding import embed_one, finished
@@ -170,12 +170,7 @@ class EmbeddingEngine(AsyncVerbs):
             For each text float32 (n_tokens, n_embd), the ids, and which characters each token
             stands for.
         """
-        if overflow == "window":
-            raise ConfigurationError(
-                "overflow = 'window' averages windows, and token vectors are not averaged; choose "
-                "'error' or 'truncate'"
-            )
-        options = EmbedOptions(
+        options = _token_options(
             kind=kind,
             prompt=prompt,
             prompt_name=prompt_name,
@@ -184,8 +179,48 @@ class EmbeddingEngine(AsyncVerbs):
             max_tokens=max_tokens,
             normalization=normalization,
         )
-        call = Call(priority, timeout_s)
-        with self._use(model) as loaded:
+        return self._embed_tokens(model, texts, options, Call(priority, timeout_s))
+
+    async def aembed_tokens(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        overflow: Overflow = "error",
+        truncate_side: TruncateSide = "right",
+        max_tokens: int | None = None,
+        normalization: Normalization = "none",
+        priority: Priority = "bulk",
+        timeout_s: float | None = None,
+    ) -> list[TokenEmbeddings]:
+        """Compute token vectors as `embed_tokens` does, without blocking the event loop."""
+        options = _token_options(
+            kind=kind,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            overflow=overflow,
+            truncate_side=truncate_side,
+            max_tokens=max_tokens,
+            normalization=normalization,
+        )
+        call = Call(priority, timeout_s, caller=task_id())
+        return await self._on_thread(
+            call, lambda: self._embed_tokens(model, texts, options, call, is_admitted=True)
+        )
+
+    def _embed_tokens(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        options: EmbedOptions,
+        call: Call,
+        *,
+        is_admitted: bool = False,
+    ) -> list[TokenEmbeddings]:
+        with self._use(model, is_admitted=is_admitted) as loaded:
             request = self._requested(loaded, options, pooled=False)
             items = check_inputs(texts, n_vocab=loaded.facts.n_vocab)
             return embed_tokens(loaded, items, request, call=call, n_jobs=self._n_jobs)
@@ -284,8 +319,57 @@ class EmbeddingEngine(AsyncVerbs):
             InvalidInputError: The query or documents cannot be used; all of them are named.
             EmbeddingGenerationError, BatchError: Inference failed.
         """
-        call = Call(priority, timeout_s)
-        with self._use(model) as loaded:
+        return self._rerank(
+            model,
+            query,
+            documents,
+            call=Call(priority, timeout_s),
+            top_n=top_n,
+            normalize=normalize,
+            overflow=overflow,
+        )
+
+    async def arerank(
+        self,
+        model: str | None,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        normalize: bool = True,
+        overflow: Overflow = "error",
+        priority: Priority = "interactive",
+        timeout_s: float | None = None,
+    ) -> list[RerankResult]:
+        """Order documents as `rerank` does, without blocking the event loop."""
+        call = Call(priority, timeout_s, caller=task_id())
+        return await self._on_thread(
+            call,
+            lambda: self._rerank(
+                model,
+                query,
+                documents,
+                call=call,
+                top_n=top_n,
+                normalize=normalize,
+                overflow=overflow,
+                is_admitted=True,
+            ),
+        )
+
+    def _rerank(
+        self,
+        model: str | None,
+        query: str,
+        documents: Sequence[str],
+        *,
+        call: Call,
+        top_n: int | None,
+        normalize: bool,
+        overflow: Overflow,
+        is_admitted: bool = False,
+    ) -> list[RerankResult]:
+        with self._use(model, is_admitted=is_admitted) as loaded:
             check_top_n(top_n)
             scored = score_pairs(
                 loaded,
@@ -317,3 +401,29 @@ class EmbeddingEngine(AsyncVerbs):
     def count_tokens(self, model: str | None, text: str) -> int:
         """Count a text's tokens, special tokens included, to compare with ``ModelInfo.n_ctx``."""
         return len(self.tokenize(model, text))
+
+
+def _token_options(
+    *,
+    kind: Kind | None,
+    prompt: str | None,
+    prompt_name: str | None,
+    overflow: Overflow,
+    truncate_side: TruncateSide,
+    max_tokens: int | None,
+    normalization: Normalization,
+) -> EmbedOptions:
+    if overflow == "window":
+        raise ConfigurationError(
+            "overflow = 'window' averages windows, and token vectors are not averaged; choose "
+            "'error' or 'truncate'"
+        )
+    return EmbedOptions(
+        kind=kind,
+        prompt=prompt,
+        prompt_name=prompt_name,
+        overflow=overflow,
+        truncate_side=truncate_side,
+        max_tokens=max_tokens,
+        normalization=normalization,
+    )

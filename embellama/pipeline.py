@@ -102,9 +102,9 @@ class Pipeline:
                 except Exception as exc:  # noqa: BLE001  # raised below, after the rows before it
                     window, failure = None, exc
                 if window is not None:
-                    waiting.append((window, self._submit(window)))
+                    waiting.append((window, self.submit(window)))
                 while waiting and (window is None or len(waiting) > 1):
-                    yield waiting[0][0], self._rows_of(*waiting[0])
+                    yield waiting[0][0], self.rows_of(*waiting[0])
                     del waiting[0]
                 if window is None:
                     break
@@ -116,15 +116,13 @@ class Pipeline:
         if failure is not None:
             raise failure
 
-    def run_one(self, window: Window) -> FloatArray:
-        """Return the rows of one window, float32 (n_inputs, n_embd); raises as `run`."""
-        return self._rows_of(window, self._submit(window))
-
-    def _submit(self, window: Window) -> PendingRows | None:
+    def submit(self, window: Window) -> PendingRows | None:
+        """Queue a window and return at once; None where there is nothing to compute."""
         sequences = [ids for encoding in window.encodings for ids in encoding.windows]
         return self.model.scheduler.submit(sequences, call=self.call) if sequences else None
 
-    def _rows_of(self, window: Window, pending: PendingRows | None) -> FloatArray:
+    def rows_of(self, window: Window, pending: PendingRows | None) -> FloatArray:
+        """Wait for the rows of a window, float32 (n_inputs, n_embd); raises as `run`."""
         if pending is None:
             return np.empty((0, self.model.facts.n_embd), dtype=np.float32)
         divided = any(len(encoding.windows) > 1 for encoding in window.encodings)

@@ -34,6 +34,22 @@ class PendingRows:
         self._planned = planned
         self._n_sequences = n_sequences
 
+    def on_done(self, tell: Callable[[], None]) -> None:
+        """Have something called, on any thread, when `result` would not wait any more."""
+        left = len(self._planned)
+        counting = threading.Lock()
+
+        def count(_: object) -> None:
+            nonlocal left
+            with counting:
+                left -= 1
+                is_last = left == 0
+            if is_last:
+                tell()
+
+        for _, group in self._planned:
+            group.rows.add_done_callback(count)
+
     def result(self, on_rows: Callable[[int], None] = lambda n_rows: None) -> FloatArray:
         """Wait for all rows.
 

@@ -293,11 +293,7 @@ class TextVerbs(ModelHost):
             precision=precision,
             calibration=calibration,
         )
-        start, call = time.perf_counter(), Call(priority, timeout_s)
-        with self._use(model) as loaded:
-            request = self._requested(loaded, options)
-            done = self._embed_many(loaded, texts, request, call, progress)
-            return detailed(loaded, request, done, time.perf_counter() - start)
+        return self._embed_detailed(model, texts, options, Call(priority, timeout_s), progress)
 
     def embed_stream(
         self,
@@ -416,6 +412,22 @@ class TextVerbs(ModelHost):
         with self._use(model, is_admitted=is_admitted) as loaded:
             request = self._requested(loaded, options)
             return self._embed_many(loaded, texts, request, call, progress).vectors
+
+    def _embed_detailed(
+        self,
+        model: str | None,
+        texts: Sequence[Input],
+        options: EmbedOptions,
+        call: Call,
+        progress: OnProgress = False,
+        *,
+        is_admitted: bool = False,
+    ) -> EmbeddingResult:
+        start = time.perf_counter()
+        with self._use(model, is_admitted=is_admitted) as loaded:
+            request = self._requested(loaded, options)
+            done = self._embed_many(loaded, texts, request, call, progress)
+            return detailed(loaded, request, done, time.perf_counter() - start)
 
     def _embed_many(
         self,

@@ -17,6 +17,7 @@ from embellama.embedding import BATCH_TOLERANCE
 from tests.conftest import QUIET
 from tests.recording import in_threads
 from tests.reference_texts import SENTENCES
+from tests.tiny_cross_encoder import DOCUMENTS, QUERY, write_cross_encoder
 
 LAG_S = 1.0
 """Longest pause of the loop; 0.2 s were seen on 2 cores that four other programs used."""
@@ -142,3 +143,93 @@ def test_a_model_is_loaded_by_the_first_task_that_asks_for_it(minilm_path):
             return await asyncio.gather(*(engine.aembed("m", f"text {n}") for n in range(8)))
 
     assert {row.shape for row in asyncio.run(main())} == {(384,)}
+
+
+# ── the verbs that say more ──────────────────────────────────────────────────────────────────
+
+
+def test_detailed_results_are_the_blocking_verbs(engine):
+    long = " ".join(SENTENCES[:60])
+    cases = [
+        (["one text"], {}),
+        (["one text"], {"precision": "ubinary", "prompt": "query: "}),
+        ([engine.tokenize("minilm", "one text")], {}),
+        (["short", long], {"overflow": "truncate", "max_tokens": 20}),
+        ([long], {"overflow": "window", "window_overlap": 16}),
+        ([], {}),
+    ]
+
+    async def main():
+        return [
+            await engine.aembed_detailed("minilm", texts, **options) for texts, options in cases
+        ]
+
+    for (texts, options), found in zip(cases, asyncio.run(main()), strict=True):
+        own = engine.embed_detailed("minilm", texts, **options)
+        np.testing.assert_array_equal(found.vectors, own.vectors)
+        assert (found.texts, found.usage, found.fingerprint) == (
+            own.texts,
+            own.usage,
+            own.fingerprint,
+        )
+
+
+def test_a_text_alone_is_the_same_to_the_bit_on_every_way(engine):
+    """Begun by the loop, by a thread, or in a batch of one."""
+    text = "The cat sat on the mat."
+
+    async def main():
+        ids = engine.tokenize("minilm", text)
+        return [
+            await engine.aembed("minilm", text),
+            await engine.aembed("minilm", ids),
+            (await engine.aembed_batch("minilm", [text]))[0],
+            (await engine.aembed_detailed("minilm", [text])).vectors[0],
+        ]
+
+    own = engine.embed("minilm", text)
+    for row in asyncio.run(main()):
+        np.testing.assert_array_equal(row, own)
+
+
+def test_token_vectors_are_the_blocking_verbs(engine):
+    texts = SENTENCES[:4]
+    (alone,) = asyncio.run(engine.aembed_tokens("minilm", texts[:1]))
+    own = engine.embed_tokens("minilm", texts[:1])[0]
+    np.testing.assert_array_equal(alone.vectors, own.vectors)
+    np.testing.assert_array_equal(alone.input_ids, own.input_ids)
+    assert alone.spans == own.spans
+    for found, own in zip(
+        asyncio.run(engine.aembed_tokens("minilm", texts, normalization="l2")),
+        engine.embed_tokens("minilm", texts, normalization="l2"),
+        strict=True,
+    ):
+        assert np.abs(found.vectors - own.vectors).max() <= BATCH_TOLERANCE["F16"]
+    with pytest.raises(InputTooLongError):
+        asyncio.run(engine.aembed_tokens("minilm", ["long " * 600]))
+
+
+def test_pairs_are_scored_as_by_the_blocking_verb(tmp_path):
+    path = write_cross_encoder(tmp_path / "bert.gguf")
+    config = ModelConfig(flash_attn=False, n_threads=1)
+    with EmbeddingEngine() as engine:
+        engine.load_model(path, name="bert", config=config)
+
+        async def main():
+            return await asyncio.gather(
+                engine.arerank("bert", QUERY, DOCUMENTS),
+                engine.arerank("bert", QUERY, DOCUMENTS, top_n=2, normalize=False),
+                engine.arerank("bert", QUERY, []),
+                engine.arerank("bert", QUERY, DOCUMENTS, timeout_s=0),
+                return_exceptions=True,
+            )
+
+        every, best, none, late = asyncio.run(main())
+        own = engine.rerank("bert", QUERY, DOCUMENTS)
+        assert [each.index for each in every] == [each.index for each in own]
+        np.testing.assert_allclose(
+            [each.score for each in every], [each.score for each in own], atol=1e-4
+        )
+        assert [each.index for each in best] == [each.index for each in own[:2]]
+        assert none == []
+        assert isinstance(late, EmbeddingTimeoutError)
