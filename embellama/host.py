@@ -60,7 +60,7 @@ class ModelHost:
         self._backend = backend if backend is not None else _any_backend(cache, self._digests)
         self._configured: dict[str, ModelConfig] = {}
         for model in self._config.all_models:
-            name = _name_of(model)
+            name = name_of(model)
             if name in self._configured:
                 raise ConfigurationError(
                     f"two models are configured under the name {name!r} "
@@ -329,7 +329,8 @@ def _checked_name(name: object) -> str:
     raise InvalidInputTypeError(f"a loaded model is named by a str, not {type(name).__name__}")
 
 
-def _name_of(config: ModelConfig) -> str:
+def name_of(config: ModelConfig) -> str:
+    """Return what a configured model is called: its name, the catalogue's, or the file's stem."""
     if config.model_name is not None:
         return config.model_name
     reference = parse_reference(config.model_path or DEFAULT_MODEL)

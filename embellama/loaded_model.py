@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 
 from embellama.layout import CoreShare
@@ -56,6 +57,7 @@ class LoadedModel:
         def record(computed: Computed) -> None:
             statistics.record_batch(
                 n_tokens=computed.n_tokens,
+                n_slots=computed.n_slots,
                 queue_s=computed.queue_s,
                 inference_s=computed.inference_s,
             )
@@ -101,6 +103,10 @@ class LoadedModel:
         if len(self._requests) < _REMEMBERED:
             self._requests[options] = request
         return request
+
+    def control_tokens(self, text: str) -> Mapping[str, int]:
+        """Return the control tokens that a trusted text spells, and their ids."""
+        return self._backend_model.control_tokens(text)
 
     @property
     def info(self) -> ModelInfo:

@@ -45,6 +45,8 @@ class StatisticsSnapshot:
         n_texts: Texts answered, those from the cache included.
         n_tokens: Tokens computed, special tokens included; none for what the cache answered.
         n_batches: Micro-batches computed.
+        n_slots: Tokens that they had room for; ``n_tokens / n_slots`` is how full they were.
+        computed_s: Seconds that they took, added up over the workers.
         cache_hits: Texts that the cache answered.
         cache_misses: Texts that it was asked for and did not have.
         n_truncated: Texts that were cut.
@@ -59,6 +61,8 @@ class StatisticsSnapshot:
     n_texts: int
     n_tokens: int
     n_batches: int
+    n_slots: int
+    computed_s: float
     cache_hits: int
     cache_misses: int
     n_truncated: int
@@ -86,7 +90,8 @@ class ModelStatistics:
     def __init__(self, model: str) -> None:
         self._model = model
         self._lock = threading.Lock()
-        self._n_texts = self._n_tokens = self._n_batches = 0
+        self._n_texts = self._n_tokens = self._n_batches = self._n_slots = 0
+        self._computed_s = 0.0
         self._cache_hits = self._cache_misses = 0
         self._n_truncated = self._n_dropped_tokens = self._n_errors = 0
         self._queue_s: deque[float] = deque(maxlen=RECENT)
@@ -107,11 +112,15 @@ class ModelStatistics:
         with self._lock:
             self._tokenize_s.append(tokenize_s)
 
-    def record_batch(self, *, n_tokens: int, queue_s: float, inference_s: float) -> None:
+    def record_batch(
+        self, *, n_tokens: int, n_slots: int, queue_s: float, inference_s: float
+    ) -> None:
         """Count a micro-batch that was computed, with its waiting and computing time."""
         with self._lock:
             self._n_batches += 1
             self._n_tokens += n_tokens
+            self._n_slots += n_slots
+            self._computed_s += inference_s
             self._queue_s.append(queue_s)
             self._inference_s.append(inference_s)
 
@@ -129,10 +138,12 @@ class ModelStatistics:
     def snapshot(self) -> StatisticsSnapshot:
         """Return the counts of this moment and the quantiles of the recent durations."""
         with self._lock:
-            counts = {
+            counts: dict[str, Any] = {
                 "n_texts": self._n_texts,
                 "n_tokens": self._n_tokens,
                 "n_batches": self._n_batches,
+                "n_slots": self._n_slots,
+                "computed_s": self._computed_s,
                 "cache_hits": self._cache_hits,
                 "cache_misses": self._cache_misses,
                 "n_truncated": self._n_truncated,

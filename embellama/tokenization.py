@@ -166,6 +166,10 @@ class Tokenizer:
         unknown = [int(token) == self._unknown_id for token in ids]
         return token_spans(self._vocabulary.pieces(ids), unknown, aligner)
 
+    def pieces(self, ids: IntArray) -> list[bytes]:
+        """Return the bytes each token stands for; empty for special and unknown ones."""
+        return self._vocabulary.pieces(ids)
+
     def surely_fits(self, text: str, limit: int) -> bool:
         """Tell without tokenizing that a text has a token of its own and stays in the limit.
 

@@ -22,11 +22,13 @@ class Computed:
 
     Attributes:
         n_tokens: Of all its sequences.
+        n_slots: Tokens that it could have had: the size of its kind of work, or of one long text.
         queue_s: Seconds that the group waited which waited longest.
         inference_s: Seconds it was computed.
     """
 
     n_tokens: int
+    n_slots: int
     queue_s: float
     inference_s: float
 
@@ -95,7 +97,12 @@ class InferenceWorker:
             rows = self._rows_of(batch)
             spent = time.perf_counter() - start
             self._on_done(
-                Computed(batch.n_tokens, max(part.group.queue_s for part in parts), spent)
+                Computed(
+                    n_tokens=batch.n_tokens,
+                    n_slots=max(batch.n_tokens, parts[0].group.layout.max_batch_tokens),
+                    queue_s=max(part.group.queue_s for part in parts),
+                    inference_s=spent,
+                )
             )
             self._deliver(parts, batch, rows, spent)
         except BaseException as exc:  # noqa: BLE001  # whatever it is, callers are waiting for it

@@ -64,10 +64,13 @@ def test_every_verb_counts_texts_tokens_batches_and_cuts(tiny_path, verb):
         found = getattr(engine, verb)("m", texts, overflow="truncate")
         n_found = len(found.vectors) if verb == "embed_detailed" else len(list(found))
         stats = engine.stats()["m"]
+        layouts = engine.get_model_info("m").layouts
     assert n_found == stats.n_texts == 5
     assert stats.n_tokens == sum(map(len, backend.sequences))
     assert stats.n_tokens == (41 if verb == "embed_tokens" else 22)  # which repeats nothing
     assert stats.n_batches == 1
+    assert stats.n_slots == layouts.max_batch_tokens
+    assert stats.computed_s > 0
     assert (stats.n_truncated, stats.n_dropped_tokens) == (2, 12)
     assert stats.n_errors == 0
     assert 0 <= stats.queue_s.p50 <= stats.queue_s.p95 <= stats.queue_s.p99

@@ -14,6 +14,8 @@ def test_nothing_done_is_zero_and_nothing_measured_is_none():
         "n_texts": 0,
         "n_tokens": 0,
         "n_batches": 0,
+        "n_slots": 0,
+        "computed_s": 0.0,
         "cache_hits": 0,
         "cache_misses": 0,
         "n_truncated": 0,
@@ -30,7 +32,7 @@ def test_every_record_adds_to_its_own_counts():
     for _ in range(2):
         statistics.record_texts(5, n_truncated=2, n_dropped_tokens=70)
         statistics.record_tokenization(0.5)
-        statistics.record_batch(n_tokens=100, queue_s=0.25, inference_s=2.0)
+        statistics.record_batch(n_tokens=100, n_slots=512, queue_s=0.25, inference_s=2.0)
         statistics.record_lookups(hits=3, misses=4)
         statistics.record_error()
     snapshot = statistics.snapshot()
@@ -39,6 +41,8 @@ def test_every_record_adds_to_its_own_counts():
         "n_texts": 10,
         "n_tokens": 200,
         "n_batches": 2,
+        "n_slots": 1024,
+        "computed_s": 4.0,
         "cache_hits": 6,
         "cache_misses": 8,
         "n_truncated": 4,
@@ -61,7 +65,7 @@ def test_quantiles_are_those_of_the_last_durations():
     statistics = ModelStatistics("m")
     durations = np.random.default_rng(3).exponential(size=RECENT + 500)
     for duration in durations:
-        statistics.record_batch(n_tokens=1, queue_s=duration, inference_s=2 * duration)
+        statistics.record_batch(n_tokens=1, n_slots=2, queue_s=duration, inference_s=2 * duration)
     snapshot = statistics.snapshot()
     expected = np.quantile(durations[-RECENT:], [0.5, 0.95, 0.99])
     found = snapshot.queue_s
@@ -82,7 +86,7 @@ def test_no_count_is_lost_between_threads_and_every_snapshot_is_of_one_moment():
     def write():
         for _ in range(5000):
             statistics.record_texts(2, n_truncated=1, n_dropped_tokens=3)
-            statistics.record_batch(n_tokens=7, queue_s=0.0, inference_s=0.0)
+            statistics.record_batch(n_tokens=7, n_slots=8, queue_s=0.0, inference_s=0.0)
 
     def read():
         while not done.is_set():
@@ -112,7 +116,7 @@ def test_no_count_is_lost_between_threads_and_every_snapshot_is_of_one_moment():
 def test_a_record_costs_a_small_part_of_what_it_measures():
     statistics = ModelStatistics("m")
     taken = timeit.repeat(
-        lambda: statistics.record_batch(n_tokens=1, queue_s=0.1, inference_s=0.1),
+        lambda: statistics.record_batch(n_tokens=1, n_slots=2, queue_s=0.1, inference_s=0.1),
         number=2000,
         repeat=20,
     )
