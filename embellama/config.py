@@ -4,7 +4,8 @@ A value comes from the first of these that has it: the call itself, an environme
 TOML file that ``EMBELLAMA_CONFIG`` names, the default. ``config.sources`` says which it was.
 
 The TOML file has the fields of `EngineConfig` at its top level, a ``[model]`` table with the
-defaults of every `ModelConfig`, and one ``[[models]]`` table for each model to load::
+defaults of every `ModelConfig`, one ``[[models]]`` table for each model to load, and a ``[server]``
+table for ``embellama serve``::
 
     memory_limit_bytes = 2_000_000_000
 
@@ -50,12 +51,14 @@ MAX_CONTEXT = 1 << 24
 """A sanity bound on token counts, far above any model's table, far below where int32 ends."""
 
 
-class _LayeredConfig(BaseModel):
+class LayeredConfig(BaseModel):
     """A frozen pydantic model that fills unset fields from the environment and the TOML file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     environment_variables: ClassVar[Mapping[str, str]] = {}
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose values no message shows."""
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
@@ -110,7 +113,7 @@ def _is_set(variable: str) -> bool:
     return bool(os.environ.get(variable, "").strip())
 
 
-def _describe(cls: type[BaseModel], exc: ValidationError, sources: Mapping[str, str]) -> str:
+def _describe(cls: type[LayeredConfig], exc: ValidationError, sources: Mapping[str, str]) -> str:
     lines = []
     for error in exc.errors():
         name = ".".join(str(part) for part in error["loc"]) or cls.__name__
@@ -121,7 +124,8 @@ def _describe(cls: type[BaseModel], exc: ValidationError, sources: Mapping[str, 
             known = ", ".join(sorted(cls.model_fields))
             lines.append(f"{name} is not a setting{source}; {cls.__name__} has: {known}")
         elif error["loc"]:
-            lines.append(f"{name} = {error['input']!r}{source}: {error['msg']}")
+            shown = "(hidden)" if field in cls.secrets else repr(error["input"])
+            lines.append(f"{name} = {shown}{source}: {error['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(error["msg"])
     return f"{cls.__name__}: " + "; ".join(lines)
@@ -151,7 +155,7 @@ def read_config_file() -> tuple[Path | None, dict[str, Any]]:
         raise ConfigurationError(f"{str(path)!r} is not valid TOML: {exc}") from exc
 
 
-class ModelConfig(_LayeredConfig):
+class ModelConfig(LayeredConfig):
     """Settings of one model.
 
     Attributes:
@@ -299,11 +303,14 @@ def _with_both_context_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
+_OTHERS_TABLES = ("model", "server")
+"""Tables of the TOML file that are not the engine's."""
+
 _ONE_MODELS_SETTINGS = ("context_size", "n_threads", "use_gpu")
 """Fields of the engine's short form that mean nothing without its model."""
 
 
-class EngineConfig(_LayeredConfig):
+class EngineConfig(LayeredConfig):
     """Settings of an engine.
 
     The first fields are the short form for one model; they become the first of ``models``.
@@ -351,7 +358,7 @@ class EngineConfig(_LayeredConfig):
 
     @classmethod
     def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {name: value for name, value in document.items() if name != "model"}
+        return {name: value for name, value in document.items() if name not in _OTHERS_TABLES}
 
     @classmethod
     def _layer(cls, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

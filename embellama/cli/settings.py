@@ -56,13 +56,17 @@ class Settings:
         """Return a model's settings: those configured under its name, or the defaults."""
         from embellama.config import ModelConfig  # noqa: PLC0415
 
-        options: dict[str, Any] = {"n_threads": self.n_threads, "backend": self.backend}
-        given = {name: value for name, value in options.items() if value is not None}
+        given = self.model_settings()
         for configured in self.engine_config().all_models:
             if configured.model_name == model:
                 settings = configured.model_dump(exclude_unset=True, exclude_none=True)
                 return ModelConfig(**{**settings, **given})
         return ModelConfig(**given)
+
+    def model_settings(self) -> dict[str, Any]:
+        """Return the settings of every model that the command line gives."""
+        options: dict[str, Any] = {"n_threads": self.n_threads, "backend": self.backend}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 def settings_of(ctx: typer.Context) -> Settings:

@@ -3,126 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from itertools import combinations
 
 import pytest
 
 from embellama.bench.report.page import render_page
+from tests.integration.browser import DESK, PHONE, browsing
 from tests.unit.bench.report.samples import HOSTILE, alike, hostile, made_up, unjudged
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-DESK, PHONE = 1280, 400
-
-# The browser reads commands from descriptor 3 and answers on 4.
-LAUNCH = (
-    "import os, sys; r, w = int(sys.argv[1]), int(sys.argv[2]); os.dup2(r, 13); os.dup2(w, 14); "
-    "os.dup2(13, 3); os.dup2(14, 4); os.execv(sys.argv[3], sys.argv[3:])"
-)
-
-
-class Browser:
-    """A headless Chromium, spoken to in the DevTools protocol over a pair of pipes."""
-
-    def __init__(self, program, folder):
-        to_read, self._to = os.pipe()
-        self._from, to_write = os.pipe()
-        flags = ["--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--no-first-run"]
-        flags += [
-            f"--user-data-dir={folder}",
-            "--disable-dev-shm-usage",
-            "--disable-extensions",
-            "--hide-scrollbars",
-        ]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            flags.append("--no-sandbox")  # it refuses to run as root with one
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, str(to_read), str(to_write), program, *flags],
-            pass_fds=(to_read, to_write),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_read)
-        os.close(to_write)
-        self._rest, self._number, self._session = b"", 0, None
-        self.events = []
-
-    def open(self, path, *, width=DESK, dark=False, scripts=True):
-        """Show a file, with what happens meanwhile in ``events``."""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session, self.events = attached["sessionId"], []
-        for area in ("Page", "Log", "Runtime", "Network"):
-            self.call(f"{area}.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.call("Page.navigate", url=path.as_uri())
-        self._wait_for("Page.loadEventFired")
-
-    def run(self, code):
-        """Return what an expression is worth in the page."""
-        done = self.call("Runtime.evaluate", expression=code, returnByValue=True)
-        assert "exceptionDetails" not in done, done["exceptionDetails"]
-        return done["result"].get("value")
-
-    def call(self, method, **params):
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
-        if self._session and not method.startswith("Target."):
-            message["sessionId"] = self._session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
-        while (answer := self._next()).get("id") != self._number:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def complaints(self):
-        """Return errors, warnings and exceptions since the page was opened."""
-        wanted = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-        return [event["params"] for event in self.events if event.get("method") in wanted]
-
-    def requests(self):
-        sent = [e for e in self.events if e.get("method") == "Network.requestWillBeSent"]
-        return [event["params"]["request"]["url"] for event in sent]
-
-    def close(self):
-        os.close(self._to)
-        os.close(self._from)
-        self._process.terminate()
-        self._process.wait(20)
-
-    def _wait_for(self, method):
-        while not any(event.get("method") == method for event in self.events):
-            self.events.append(self._next())
-
-    def _next(self):
-        while b"\0" not in self._rest:
-            chunk = os.read(self._from, 1 << 20)
-            assert chunk, "the browser ended"
-            self._rest += chunk
-        message, _, self._rest = self._rest.partition(b"\0")
-        return json.loads(message)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    program = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if program is None or sys.platform == "win32":
-        pytest.skip(f"needs a Chromium on PATH ({', '.join(NAMES)}) on a POSIX system")
-    browser = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
+    with browsing(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +55,7 @@ def overlapping(boxes):
 @pytest.mark.parametrize("width", [DESK, PHONE])
 @pytest.mark.parametrize("name", ["full", "plain", "same"])
 def test_no_choice_of_plot_has_clipped_or_overlapping_labels(browser, pages, name, width):
-    browser.open(pages[name], width=width)
+    browser.open(pages[name].as_uri(), width=width)
     n_qualities, n_works = browser.run(CHOICES % "quality"), browser.run(CHOICES % "work")
     assert (n_qualities, n_works) == ({"full": 4, "plain": 2, "same": 2}[name], 3)
     seen = set()
@@ -181,7 +74,7 @@ def test_no_choice_of_plot_has_clipped_or_overlapping_labels(browser, pages, nam
 
 @pytest.mark.parametrize("width", [DESK, PHONE])
 def test_marks_are_inside_their_plots(browser, pages, width):
-    browser.open(pages["full"], width=width)
+    browser.open(pages["full"].as_uri(), width=width)
     frames = browser.run(
         f"{VISIBLE_SVGS}.map(s => {{ const b = s.getBoundingClientRect(); "
         "return [b.left, b.top, b.right, b.bottom]; })"
@@ -198,7 +91,7 @@ def test_marks_are_inside_their_plots(browser, pages, width):
 
 def test_a_dark_scheme_is_dark(browser, pages):
     def colours(dark):
-        browser.open(pages["full"], dark=dark)
+        browser.open(pages["full"].as_uri(), dark=dark)
         return [
             browser.run(f"getComputedStyle(document.querySelector('{where}')).{what}")
             for where, what in (("body", "backgroundColor"), ("body", "color"), (".dot", "fill"))
@@ -212,7 +105,7 @@ def test_a_dark_scheme_is_dark(browser, pages):
 
 @pytest.mark.parametrize("name", ["full", "hostile"])
 def test_nothing_is_refused_requested_or_run(browser, pages, name):
-    browser.open(pages[name])
+    browser.open(pages[name].as_uri())
     assert browser.complaints() == []
     assert browser.requests() == [pages[name].as_uri()]
     assert browser.run("document.scripts.length") == 1
@@ -222,7 +115,7 @@ def test_nothing_is_refused_requested_or_run(browser, pages, name):
 
 
 def test_the_policy_stops_what_is_not_ours(browser, pages):
-    browser.open(pages["full"])
+    browser.open(pages["full"].as_uri())
     browser.run(
         "document.body.append(Object.assign(document.createElement('script'), "
         "{textContent: 'window.ran = true'}))"
@@ -232,7 +125,7 @@ def test_the_policy_stops_what_is_not_ours(browser, pages):
 
 
 def test_clicking_a_heading_sorts_and_clicking_again_turns_round(browser, pages):
-    browser.open(pages["full"])
+    browser.open(pages["full"].as_uri())
     types = (
         "[...document.querySelectorAll('.figures tbody:first-of-type th')].map(h => h.innerText)"
     )
@@ -248,7 +141,7 @@ def test_clicking_a_heading_sorts_and_clicking_again_turns_round(browser, pages)
 
 
 def test_the_page_is_complete_without_scripts(browser, pages):
-    browser.open(pages["full"], scripts=False)
+    browser.open(pages["full"].as_uri(), scripts=False)
     assert browser.run("document.querySelectorAll('th button').length") == 0
     visible = (
         "[...document.querySelectorAll('.pick')].filter(p => p.offsetHeight).map(p => p.className)"
@@ -259,12 +152,12 @@ def test_the_page_is_complete_without_scripts(browser, pages):
 
 
 def test_the_pointer_on_a_circle_shows_its_figures(browser, pages):
-    browser.open(pages["plain"])
+    browser.open(pages["plain"].as_uri())
     browser.run("document.querySelector('.pareto').scrollIntoView()")
     circle = next(box for box in browser.run(f"({BOXES})('circle')")[0] if box[1] > 400)
     x, y = (circle[1] + circle[3]) / 2, (circle[2] + circle[4]) / 2
     assert browser.run("document.querySelector('.tip').hidden")
-    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    browser.point_at(x, y)
     shown = browser.run("document.querySelector('.tip').innerText")
     assert "texts/s" in shown
     assert "mean cosine" in shown
