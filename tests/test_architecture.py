@@ -43,6 +43,7 @@ LAYERS = (
     {"async_verbs"},
     {"engine"},
     {"bench"},
+    {"server"},
     {"__init__"},
     {"cli"},
     {"__main__"},
@@ -54,10 +55,21 @@ HOMES = {
     "joblib": "_parallel.py",
     "sklearn": "similarity/clusters.py",
     "torch": "hub/torch_weights.py",
+    "starlette": "server/app.py",
+    "uvicorn": "server/http.py",
+    "httptools": "server/http.py",
+    "orjson": "server/exchange.py",
+    "prometheus_client": "server/metrics.py",
+    "tiktoken": "server/token_ids.py",
+    "opentelemetry": "server/tracing.py",
 }
 """Dependencies that one place alone imports; every optional one is here."""
 
-IMPORTED_AS = {"kmeans": "sklearn"}
+IMPORTED_AS = {
+    "kmeans": {"sklearn"},
+    "server": {"httptools", "orjson", "prometheus_client", "starlette", "uvicorn"},
+    "otel": {"opentelemetry"},
+}
 """Extras that are not called as what they install is imported."""
 
 NOT_AT_IMPORT = {"joblib", "huggingface_hub", "llama_cpp", "numpy", "pydantic", "torch", "typer"}
@@ -175,7 +187,7 @@ def test_every_import_is_declared_or_has_a_home():
     }
     declared = declared - {"llama_cpp_python"} | {"llama_cpp"}
     extras = set(project["optional-dependencies"]) - {"test", "dev"}
-    optional = {IMPORTED_AS.get(extra, extra) for extra in extras}
+    optional = {name for extra in extras for name in IMPORTED_AS.get(extra, {extra})}
     assert optional <= HOMES.keys()
     used = {name.split(".")[0] for tree in TREES.values() for name, _ in imported_names(tree)}
     used -= {"embellama", *sys.stdlib_module_names}

@@ -21,6 +21,7 @@ from embellama.cli.errors import GuardedGroup, finish_streams
 from embellama.cli.info import info_command
 from embellama.cli.models import models_command, pull_command
 from embellama.cli.rerank import rerank_command
+from embellama.cli.serve import SERVE_HELP, ServeCommand, serve_command
 from embellama.cli.settings import (
     BackendName,
     Settings,
@@ -65,6 +66,7 @@ for _name, _command in (
     ("tune", tune_command),
 ):
     app.command(_name)(_command)
+app.command("serve", cls=ServeCommand, help=SERVE_HELP)(serve_command)
 app.add_typer(cache_app, name="cache")
 
 

@@ -25,6 +25,7 @@ SHOWN = {
     "two_models": r"small +Q8_0 +25\.3 MB\nloaded: full, small\nafter unloading one: full\n",
     "model_comparison": r"minilm:Q8_0 +25\.3 MB .*\n.*\(Spearman\): 0\.99\d\d\n.*: (9\d|100)\.\d%",
     "rerank": r"(  cosine 0\.\d\d  .+\n){5}(\d\. score 0\.\d\d  .+\n){3}$",
+    "serve_openai": r"\n18 tokens\n.*'n_windows': 3.*\nended with status 0\n$",
     "caching": r", 0 of 300 from .*\n.*\nsecond .*, 300 of 300 from .*\n.*\n.* last bit: True\n$",
     "long_documents": r"error +982 tokens, the limit is 512\n(truncate  470 of 982 tokens .*\n){2}"
     r"window +3 windows, nothing dropped.*\n(chunk .*alone 0\.\d\d, in its context 0\.\d\d\n){3}$",

@@ -8,7 +8,7 @@ from embellama import __version__
 
 COMMANDS = (
     "embed", "similar", "rerank", "models", "pull", "cache", "info", "convert", "quantize",
-    "doctor", "tune", "bench",
+    "doctor", "tune", "bench", "serve",
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""An HTTP server that answers as the embedding APIs people know."""

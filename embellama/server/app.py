@@ -1,0 +1,128 @@
+"""The ASGI application: every endpoint behind its gate, and what runs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, Router
+
+from embellama.cache import EmbeddingCache
+from embellama.config import EngineConfig
+from embellama.engine import EmbeddingEngine
+from embellama.server.endpoint import Endpoint
+from embellama.server.exchange import Answer, Exchange, answer
+from embellama.server.gate import Gate, Receive, Scope, Send
+from embellama.server.limits import Keys, Room, TokenBuckets
+from embellama.server.metrics import Metrics
+from embellama.server.models import ServedModels, served_references
+from embellama.server.openapi import describe
+from embellama.server.problems import Problem
+from embellama.server.routes import admin, ollama, openai, operations, playground, rerank, tei
+from embellama.server.service import Service
+from embellama.server.settings import ServerConfig
+from embellama.server.token_ids import check_available
+
+
+async def _openapi(service: Service, exchange: Exchange, body: None) -> Answer:
+    return answer(describe(ENDPOINTS, has_keys=bool(service.keys or service.admin_keys)))
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *openai.ENDPOINTS,
+    *tei.ENDPOINTS,
+    *ollama.ENDPOINTS,
+    *rerank.ENDPOINTS,
+    *operations.ENDPOINTS,
+    *admin.ENDPOINTS,
+    *playground.ENDPOINTS,
+    Endpoint("GET", "/openapi.json", _openapi, "This description.", operations.TAG, access="open"),
+)
+"""All of them. Those that are asked most come first."""
+
+
+def make_service(
+    config: ServerConfig,
+    engine: EmbeddingEngine,
+    configured: EngineConfig,
+    *,
+    model_settings: Mapping[str, Any] | None = None,
+    cache: EmbeddingCache | None = None,
+) -> Service:
+    """Put the parts of a server together; nothing is loaded yet.
+
+    Raises:
+        ConfigurationError: Settings that cannot be.
+        MissingDependencyError: One needs an extra.
+    """
+    check_available(config.token_ids)
+    references, configs = served_references(config.models, configured, model_settings)
+    keys = Keys.read(config.api_key_file, [key.get_secret_value() for key in config.api_keys])
+    return Service(
+        config=config,
+        engine=engine,
+        models=ServedModels(
+            engine,
+            references,
+            configs=configs,
+            aliases=config.aliases,
+            keep_alive_s=config.keep_alive_s,
+        ),
+        room=Room(max_requests=config.max_requests, max_wait_s=config.max_wait_s),
+        keys=keys,
+        admin_keys=keys if config.admin_key_file is None else Keys.read(config.admin_key_file),
+        buckets=TokenBuckets(config.rate_limit, config.rate_burst),
+        metrics=Metrics(),
+        cache=cache,
+    )
+
+
+def make_app(service: Service) -> Any:
+    """Return the ASGI application of a server."""
+    by_path: dict[str, list[Endpoint]] = defaultdict(list)
+    for endpoint in ENDPOINTS:
+        by_path[endpoint.path].append(endpoint)
+    routes = [Route(path, Gate(service, found)) for path, found in by_path.items()]
+    nowhere = Gate(service, (Endpoint("GET", "unknown", _not_found, "", "", access="open"),))
+
+    @asynccontextmanager
+    async def lifespan(app: object) -> AsyncIterator[None]:
+        beside = [asyncio.ensure_future(service.models.unload_when_idle())]
+        if not service.config.lazy:
+            beside.append(asyncio.ensure_future(service.models.start()))
+        try:
+            yield
+        finally:
+            for task in beside:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+        await nowhere({**scope, "method": "GET"}, receive, send)
+
+    router = Router(routes, redirect_slashes=False, default=nothing_here, lifespan=lifespan)
+    if not service.config.cors_origins:
+        return router
+    return CORSMiddleware(
+        router,
+        allow_origins=service.config.cors_origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),  # clients send many of their own, as x-stainless-os
+        expose_headers=(
+            "retry-after",
+            "x-request-id",
+            "x-embellama-fingerprint",
+            "x-embellama-truncated",
+        ),
+    )
+
+
+async def _not_found(service: Service, exchange: Exchange, body: None) -> Answer:
+    raise Problem(
+        404, "not_found", "there is nothing at this path; GET /openapi.json lists what is"
+    )

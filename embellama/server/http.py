@@ -1,0 +1,370 @@
+"""uvicorn, with the limits that it lacks. The only importer of uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from embellama.errors import ConfigurationError
+from embellama.logs import log
+from embellama.server.patience import Limit, ReadingClient
+from embellama.server.problems import Problem, response_bytes
+from embellama.server.settings import ServerConfig
+
+MAX_HEADER_BYTES = 64 << 10
+"""Request line and headers together. Source of the size: Node.js has 16 KiB, nginx 4 x 8 KiB."""
+
+MAX_HEADERS = 100
+"""Source: the default of Apache's LimitRequestFields."""
+
+MAX_PIPELINED = 100
+"""Requests of one connection that may wait for their turn; after more of them it is closed."""
+
+LINGER_S = 1.0
+"""How long a refused client may go on sending: closing at once would take the answer from it.
+
+Source: RFC 9112, 9.6.
+"""
+
+
+def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
+    """Return a protocol that ends what takes too long, or is too much, before it is a request."""
+
+    class Guarded(_GuardedProtocol):
+        limits = config
+
+    return Guarded
+
+
+class _GuardedProtocol(HttpToolsProtocol):
+    """One connection.
+
+    It is idle, or a request is being read, or one is being answered; the first two have a time
+    limit, which nothing that the client sends prolongs.
+    """
+
+    limits: ServerConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._n_header_bytes = 0
+        self._is_reading = False
+        self._is_new = False
+        self._is_refused = False
+        self._refusal: Problem | None = None
+        self._running: RequestResponseCycle | None = None
+        self._limit = Limit(self.loop, self._too_slow)
+        self._reader = ReadingClient(self.loop, self.limits.idle_timeout_s)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        limit = self.limits.max_connections
+        if len(self.connections) > 2 * limit:
+            transport.abort()
+        elif len(self.connections) > limit:
+            self._refuse(
+                Problem(
+                    503,
+                    "too_many_connections",
+                    f"{limit} connections are open; use one for many requests, or try again later",
+                    retry_after_s=1.0,
+                )
+            )
+        else:
+            self._limit.set(self.limits.idle_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._limit.lift()
+        self._reader.leave()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._n_header_bytes += len(data)
+        self._is_new = False
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if self._is_reading and self._has_no_headers():
+            self._check_header_bytes(self._n_header_bytes)
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        elif self._is_reading:
+            if self._is_new:
+                self._limit.lift()
+                self._limit.set(self.limits.read_timeout_s)
+        elif self.cycle is None or self.cycle.response_complete:
+            # blank lines, or the rest of what was answered before it was there
+            self._limit.set(self.limits.idle_timeout_s)
+        else:
+            self._limit.lift()
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as exc:
+                data = self._without_upgrade() + data[exc.args[0] :]
+                continue
+            except httptools.HttpParserError as exc:
+                if self._refusal is None:
+                    self._refusal = Problem(400, "bad_request", f"this is no sound HTTP: {exc}")
+            return
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head of a request to upgrade as one that only asks, as RFC 9110, 7.8 has it.
+
+        Java's client offers HTTP/2 with each first request. The parser would end at the head of
+        such a one and take its body for another protocol's.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self._refusal = Problem(400, "bad_request", "this is no proxy")
+            return b""
+        self.parser = httptools.HttpRequestParser(self)
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _has_no_headers(self) -> bool:
+        return "method" not in self.scope
+
+    def _check_header_bytes(self, n_bytes: int) -> None:
+        if n_bytes > MAX_HEADER_BYTES and self._refusal is None:
+            self._refusal = Problem(
+                431,
+                "headers_too_large",
+                f"the address and headers have {n_bytes:,} bytes or more, and the limit is "
+                f"{MAX_HEADER_BYTES:,}",
+            )
+
+    # ── what the parser finds ────────────────────────────────────────────────────────────────
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_reading = self._is_new = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_no_headers():
+            return  # a trailer, which must not pass for a header
+        if len(self.headers) < MAX_HEADERS:
+            super().on_header(name, value)
+        elif self._refusal is None:
+            self._refusal = Problem(
+                431, "too_many_headers", f"more than {MAX_HEADERS} headers, which is the limit"
+            )
+
+    def on_headers_complete(self) -> None:
+        # in one piece with what came before, they were not counted on their own
+        self._check_header_bytes(
+            len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        )
+        if self._refusal is None and len(self.pipeline) >= MAX_PIPELINED:
+            self._refusal = Problem(400, "too_many_pipelined", "too many requests at once")
+        if self._refusal is None and not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._refusal is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._is_reading = False
+        self._n_header_bytes = 0
+        if self._refusal is None and not self._has_no_headers():
+            super().on_message_complete()
+
+    # ── what takes too long ──────────────────────────────────────────────────────────────────
+
+    def _too_slow(self) -> None:
+        if self._is_refused or not self._is_reading:
+            self._close()
+            return
+        limit = self.limits.read_timeout_s
+        self._refuse(
+            Problem(
+                408,
+                "request_timeout",
+                f"the request was not there within {limit:g} s; send it faster, or in parts",
+            )
+        )
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._reader.watch(self.transport)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._reader.watch(self.transport)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection."""
+        self._close()
+
+    def pause_writing(self) -> None:
+        """Wait for a client that reads its answer slowly, but not for one that does not."""
+        super().pause_writing()
+        self._reader.watch(self.transport)
+
+    def resume_writing(self) -> None:
+        """Go on: it has read."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._reader.leave()
+
+    # ── what is refused ──────────────────────────────────────────────────────────────────────
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer in place of the application, and read no more."""
+        self._is_refused = True
+        self._limit.lift()
+        if self.limits.access_log:
+            log.info(
+                "embellama.connection.refused",
+                status=problem.status,
+                code=problem.code,
+                client=(self.client or ("unknown", 0))[0],
+            )
+        cycle = self.cycle
+        is_begun = self._is_reading and cycle is not None and cycle.scope is self.scope
+        if is_begun:
+            # it is with the application, or waits for its turn
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if is_begun and cycle is self._running:
+            if cycle.response_started:
+                self._close()  # it was answered before it was there
+                return
+        elif (owed := self._owed(is_begun)) is not None and not owed.response_complete:
+            owed.keep_alive = False  # closed after the answers to what came before
+            return
+        self.transport.write(response_bytes(problem))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._limit.set(LINGER_S)
+
+    def _owed(self, is_begun: bool) -> RequestResponseCycle | None:
+        """Return the last request before the refused one, which gives up its place in the line."""
+        if not is_begun:
+            return self.cycle
+        self.pipeline.popleft()
+        return self.pipeline[0][0] if self.pipeline else self._running
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, that ends with status 0 when it was told to end.
+
+    Args:
+        config: Its settings.
+        on_started: Told the addresses it listens at.
+        on_stopping: Told that it takes no new connection any more.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_started: Callable[[list[str]], None],
+        on_stopping: Callable[[], None],
+    ) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+        self._on_stopping = on_stopping
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, and tell where.
+
+        Raises:
+            ConfigurationError: It cannot listen there.
+        """
+        try:
+            await super().startup(sockets)
+        except SystemExit as exc:
+            why = exc.__context__
+            if not isinstance(why, OSError):
+                raise
+            # asyncio puts a sentence in place of the system's word
+            said = os.strerror(why.errno) if why.errno and why.errno > 0 else why.strerror
+            raise ConfigurationError(
+                f"cannot listen at {self.config.host}, port {self.config.port}: {said}; choose "
+                "another --host or --port"
+            ) from why
+        if self.started:
+            scheme = "https" if self.config.is_ssl else "http"
+            names = [sock.getsockname()[:2] for server in self.servers for sock in server.sockets]
+            self._on_started([f"{scheme}://{f'[{h}]' if ':' in h else h}:{p}" for h, p in names])
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Finish what was begun, within the time there is."""
+        self._on_stopping()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """End on SIGINT and SIGTERM; a second one of them ends it at once."""
+
+        def end(number: int, frame: object) -> None:
+            self.force_exit = self.should_exit
+            self.should_exit = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # nobody but the main thread gets signals
+            return
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def make_server(
+    app: Any,
+    config: ServerConfig,
+    *,
+    on_started: Callable[[list[str]], None],
+    on_stopping: Callable[[], None],
+) -> Server:
+    """Make the server of an application; `Server.run` runs it until it is told to end.
+
+    Raises:
+        ConfigurationError: Its certificate and key cannot be used.
+    """
+    settings = uvicorn.Config(
+        app,
+        host=config.host,
+        port=config.port,
+        http=guarded(config),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=max(1, round(config.idle_timeout_s)),
+        timeout_graceful_shutdown=max(0, round(config.shutdown_timeout_s)),
+        ssl_certfile=config.tls_cert,
+        ssl_keyfile=config.tls_key,
+    )
+    try:
+        settings.load()
+    except OSError as exc:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"tls_cert = {str(config.tls_cert)!r} and tls_key = {str(config.tls_key)!r} are no "
+            f"certificate in PEM form and its key ({exc.strerror or exc})"
+        ) from exc
+    return Server(settings, on_started=on_started, on_stopping=on_stopping)

@@ -1,0 +1,256 @@
+"""Who may ask, how often, and whether there is room: decided before any work is done."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from embellama.errors import ConfigurationError
+from embellama.server.pace import ENOUGH_S, Pace
+from embellama.server.problems import RETRY_AFTER_S, Problem
+from embellama.types import Priority
+
+MIN_KEY_CHARS = 8
+
+MAX_CLIENTS = 10_000
+"""Clients whose buckets are remembered; a forgotten one begins with a full bucket again."""
+
+MAX_WAITING_COST = 1 << 28
+"""About the bytes of all texts that may wait, so that memory is bounded whatever their number."""
+
+FREE_BODY_BYTES = 64 << 10
+"""Bodies up to this size may always come: the number of connections bounds them."""
+
+BODIES_AT_ONCE = 8
+"""Larger ones together have as many times the bytes that one may have."""
+
+
+class Keys:
+    """The keys that clients may show. Digests are compared, each of them, in constant time.
+
+    Args:
+        keys: Key by name.
+    """
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self._digests = {name: _digest(key.encode()) for name, key in keys.items()}
+
+    @classmethod
+    def read(cls, path: Path | None, others: Iterable[str] = ()) -> Keys:
+        """Read a file of keys, one a line, and add others.
+
+        Raises:
+            ConfigurationError: It cannot be read, or a key is too short, or there twice.
+        """
+        found: dict[str, str] = {}
+        lines = [] if path is None else _lines(path)
+        for number, line in [*lines, *((None, other) for other in others)]:
+            name, separator, key = line.rpartition(":")
+            name, key = (name.strip(), key.strip()) if separator else ("", line.strip())
+            where = f"{path}, line {number}" if number else "the keys given"
+            if len(key) < MIN_KEY_CHARS or not key.isascii() or " " in key:
+                raise ConfigurationError(
+                    f"{where}: a key has {MIN_KEY_CHARS} or more ASCII characters without spaces, "
+                    f"and this one has {len(key)}"
+                )
+            name = name or f"key{len(found) + 1}"
+            if name in found or key in found.values():
+                raise ConfigurationError(f"{where}: the name {name!r}, or its key, is there twice")
+            found[name] = key
+        if path is not None and not found:
+            raise ConfigurationError(f"{path} has no key in it; write one a line")
+        return cls(found)
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def name_of(self, key: bytes | None) -> str | None:
+        """Return the name of a key; None where there is no such key."""
+        shown = _digest(key if key is not None else b"")
+        found = None
+        for name, digest in self._digests.items():
+            if hmac.compare_digest(shown, digest):
+                found = name
+        return found if key is not None else None
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _lines(path: Path) -> list[tuple[int | None, str]]:
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"cannot read the keys in {str(path)!r}: {exc}") from exc
+    return [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+
+
+def shown_key(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """Return the key in a request's headers: OpenAI's and Cohere's bearer, or ``x-api-key``."""
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and token.strip():
+        return token.strip()
+    return headers.get(b"x-api-key")
+
+
+class TokenBuckets:
+    """A token bucket for each client: ``rate`` requests a second, ``burst`` at once.
+
+    Args:
+        rate: Tokens that a bucket gains in a second; None: no limit.
+        burst: Tokens of a full bucket; None: ten seconds' worth.
+    """
+
+    def __init__(self, rate: float | None, burst: int | None = None) -> None:
+        self._rate = rate
+        self._burst = float(burst) if burst is not None else max(1.0, 10.0 * (rate or 0.0))
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str, *, now: float | None = None) -> None:
+        """Take one token.
+
+        Raises:
+            Problem: There is none; 429, with the time until there is.
+        """
+        if self._rate is None:
+            return
+        now = time.monotonic() if now is None else now
+        level, since = self._buckets.pop(client, (self._burst, now))
+        level = min(self._burst, level + (now - since) * self._rate)
+        if level >= 1.0:
+            self._keep(client, level - 1.0, now)
+            return
+        self._keep(client, level, now)
+        raise Problem(
+            429,
+            "rate_limited",
+            f"more than {self._rate:g} requests a second, after {self._burst:g} at once; slow "
+            "down, or give many texts in one request",
+            retry_after_s=(1.0 - level) / self._rate,
+        )
+
+    def _keep(self, client: str, level: float, now: float) -> None:
+        self._buckets[client] = (level, now)
+        if len(self._buckets) > MAX_CLIENTS:
+            self._buckets.popitem(last=False)
+
+
+class Room:
+    """How much may wait: so many requests, and no longer than a time, as the pace of late tells.
+
+    For one event loop. What was admitted is never refused later; the line is kept so short that it
+    is done in time.
+
+    Args:
+        max_requests: Most requests that compute or wait.
+        max_wait_s: Longest that a request should have to wait for those before it.
+    """
+
+    def __init__(self, *, max_requests: int, max_wait_s: float) -> None:
+        self._max_requests = max_requests
+        self._max_wait_s = max_wait_s
+        self._paces: dict[str, Pace] = {}
+        self._cost = 0
+        self.n_requests = 0
+        self.n_body_bytes = 0
+
+    @contextmanager
+    def admitted(
+        self, model: str, *, cost: int, n_texts: int, priority: Priority
+    ) -> Iterator[None]:
+        """Hold room for a request.
+
+        Args:
+            model: The name of the model.
+            cost: How much work it is: about the bytes of its texts.
+            n_texts: Its texts.
+            priority: Interactive requests wait for interactive ones alone.
+
+        Raises:
+            Problem: There is no room; 503, with the time until there may be.
+        """
+        self._check(cost, priority)
+        pace = self._paces.get(model)
+        if pace is None:
+            pace = self._paces[model] = Pace(min(ENOUGH_S, self._max_wait_s / 2))
+        start = time.monotonic()
+        self.n_requests += 1
+        self._cost += cost
+        pace.came(cost, n_texts, priority, now=start)
+        is_done = False
+        try:
+            yield
+            is_done = True
+        finally:
+            self.n_requests -= 1
+            self._cost -= cost
+            now = time.monotonic()
+            took_s = now - start if is_done else None
+            pace.went(cost, n_texts, priority, done_in_s=took_s, now=now)
+
+    def _check(self, cost: int, priority: Priority) -> None:
+        wait_s = self.wait_s(priority)
+        if self.n_requests >= self._max_requests:
+            raise self._refused(f"{self.n_requests} requests run or wait", wait_s)
+        if wait_s > self._max_wait_s:
+            raise self._refused(f"a request would wait for {wait_s:.1f} s", wait_s)
+        if self.n_requests and self._cost + cost > MAX_WAITING_COST:
+            raise self._refused(f"texts of about {self._cost:,} bytes wait", wait_s)
+
+    @contextmanager
+    def body(self, limit: int) -> Iterator[Callable[[int], None]]:
+        """Hold memory for a body while it comes; gives what to call with its bytes until now.
+
+        Args:
+            limit: Most bytes of one body.
+        """
+        held = 0
+
+        def came(n_bytes: int) -> None:
+            nonlocal held
+            is_free = n_bytes <= FREE_BODY_BYTES
+            more = 0 if is_free else n_bytes - held
+            if self.n_body_bytes + more > BODIES_AT_ONCE * limit:
+                raise Problem(
+                    503,
+                    "overloaded",
+                    f"large bodies are being read, {self.n_body_bytes:,} bytes of them; send "
+                    "smaller ones, or try again later",
+                    retry_after_s=RETRY_AFTER_S,
+                )
+            self.n_body_bytes += more
+            held += more
+
+        try:
+            yield came
+        finally:
+            self.n_body_bytes -= held
+
+    def wait_s(self, priority: Priority = "bulk") -> float:
+        """Estimate how long a request that comes now would wait, in seconds."""
+        return sum(pace.wait_s(priority) for pace in self._paces.values())
+
+    @property
+    def n_texts(self) -> int:
+        """Texts that compute or wait."""
+        return sum(pace.n_texts for pace in self._paces.values())
+
+    def _refused(self, why: str, wait_s: float) -> Problem:
+        return Problem(
+            503,
+            "overloaded",
+            f"{why}, and the limits are {self._max_requests} requests and {self._max_wait_s:g} s; "
+            "try again later",
+            retry_after_s=max(1.0, math.ceil(wait_s - self._max_wait_s)),
+        )

@@ -1,0 +1,1 @@
+"""What each API's requests and answers look like."""
