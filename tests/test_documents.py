@@ -21,7 +21,7 @@ from tests.tiny_cross_encoder import write_cross_encoder
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "models/*.md", ".github/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "models/*.md", ".github/*.md")
     for path in ROOT.glob(pattern)
 )
 README = ROOT / "README.md"
