@@ -5,18 +5,25 @@ import json
 import shutil
 import sys
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benches import overload, serve
 from benches.results import Results
 from benches.serving.client import CLOSED, LOST, Asked, Client
 from benches.serving.limits import Limit, lost_answers, rates_after, recovered_s
-from benches.serving.processes import ServerError, found_llama_server, wait_until_idle
+from benches.serving.processes import (
+    ServerError,
+    embellama_server,
+    found_llama_server,
+    wait_until_idle,
+)
 from benches.serving.where import by_function, cpu_by_thread, grouped, parts_of
-from benches.serving.wrk import drive, found_wrk, read, write_bodies
+from benches.serving.wrk import read, write_bodies
 
 
 def told(**changed):
@@ -120,7 +127,7 @@ def test_cpu_time_is_counted_by_thread(monkeypatch):
 
 def test_a_server_that_has_nothing_to_do_is_idle(monkeypatch):
     used = iter([0.0, 0.2, 0.2, 0.201])
-    monkeypatch.setattr("benches.serving.processes._cpu_s", lambda process: next(used))
+    monkeypatch.setattr("benches.serving.processes.cpu_s", lambda process: next(used))
     monkeypatch.setattr("psutil.Process", lambda pid: pid)
     wait_until_idle(SimpleNamespace(process=SimpleNamespace(pid=1), name="ours"))
     assert next(used, None) is None  # busy once, and asked again
@@ -284,19 +291,37 @@ def test_a_flood_is_admitted_in_part_and_sigterm_loses_nothing(
     assert figures["flood: refused, p50"].median < figures["flood: admitted, max"].median
 
 
-def test_where_the_time_of_a_real_request_goes(minilm_path, tmp_path):
-    from benches.serving.processes import embellama_server
-    from benches.serving.where import profile
-
+def test_both_are_driven_in_turns_and_the_parts_of_a_request_told(
+    minilm_path, tmp_path, monkeypatch, capsys
+):
     if shutil.which("wrk") is None:
         pytest.skip("needs wrk: apt install wrk, or brew install wrk")
-    results = Results("serve", "this machine")
-    bodies = write_bodies(tmp_path / "1.txt", 1)
-    with embellama_server(minilm_path, n_threads=1, scratch=tmp_path) as server:
-        took = drive(found_wrk(), server, bodies, n_clients=2, seconds=1.0)
-        assert took.n_requests > 0
-        profile(results, found_wrk(), server, bodies, (1, 2), 1.0)
-    medians = {name.partition(", ")[2]: f.median for name, f in results.figures.items()}
-    inside = sum(medians[f"1 x 2, {part}"] for part in ("queue", "tokenization", "inference"))
-    assert 0.0 < inside < medians["1 x 2, answer"]
-    assert medians["1 x 2, CPU of the event loop"] > 0.0
+
+    @contextmanager
+    def stand_in(program, path, **given):
+        with embellama_server(path, **given) as server:
+            yield replace(server, name="llama-server")
+
+    monkeypatch.setattr(serve, "llama_server", stand_in)
+    written = tmp_path / "out.json"
+    options = ["--llama-server", sys.executable, "--model", str(minilm_path), "--threads", "1"]
+    options += ["--clients", "2", "--texts", "1", "--seconds", "1", "--rounds", "1", "--profile"]
+    monkeypatch.setattr(sys, "argv", ["serve", *options, "--json", str(written)])
+    assert serve.main() == 0
+    medians = {name: f.median for name, f in Results.read(written).figures.items()}
+    case = "1 text, 2 clients"
+    rates = [medians[f"{case}, {name}"] for name in ("embellama", "llama-server")]
+    assert medians[f"{case}, ratio"] == pytest.approx(rates[0] / rates[1])
+    assert medians["lowest cosine of both"] == pytest.approx(1.0, abs=1e-3)
+    inside = [medians[f"where, 1 x 2, {part}"] for part in ("queue", "tokenization", "inference")]
+    assert 0.0 < sum(inside) < medians["where, 1 x 2, answer"]
+    assert medians["where, 1 x 2, CPU of the event loop"] > 0.0
+
+
+def test_servers_that_compute_something_else_are_not_compared(monkeypatch):
+    rows = {"ours": np.eye(2, dtype=np.float32), "theirs": np.eye(2, dtype=np.float32)[::-1]}
+    monkeypatch.setattr(serve, "vectors", lambda server, texts: rows[server.name])
+    ours, theirs = SimpleNamespace(name="ours"), SimpleNamespace(name="theirs")
+    assert serve.check_same(ours, ours) == 1.0
+    with pytest.raises(ServerError, match=r"a cosine of 0\.000000, and 0\.9999 is wanted"):
+        serve.check_same(ours, theirs)
