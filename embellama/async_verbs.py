@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -45,9 +45,9 @@ class has its own, so that bulk calls never keep interactive ones from getting i
 """
 
 
-HERE_CHARS = 1024
-"""Longest text that is tokenized on the event loop's thread: 50 us, as long as two threads take to
-hand over to each other."""
+LOOP_THREAD_CHARS = 1024
+"""Longest text, prompt included, that is tokenized on the event loop's thread: 50 us, as long as
+two threads take to hand over to each other."""
 
 _GRACE_S = 0.05
 """For the thread of a call whose time is up to notice it too, and so to make room for another."""
@@ -107,9 +107,9 @@ class AsyncVerbs(TextVerbs):
             calibration=calibration,
         )
         call = Call(priority, timeout_s, caller=task_id())
-        if self._is_short(text):
+        if self._is_short(text, options):
             try:
-                with self._use(model) as loaded:
+                with self._use_here(model) as loaded:
                     begun = self._begun(loaded, text, options, call)
                     vector: NDArray[Any] = (await self._ended(begun, call)).vectors[0]
                     return vector
@@ -203,9 +203,10 @@ class AsyncVerbs(TextVerbs):
             calibration=calibration,
         )
         call = Call(priority, timeout_s, caller=task_id())
-        if isinstance(texts, list | tuple) and len(texts) == 1 and self._is_short(texts[0]):
+        is_one = isinstance(texts, list | tuple) and len(texts) == 1
+        if is_one and self._is_short(texts[0], options):
             start = time.perf_counter()
-            with self._use(model) as loaded:
+            with self._use_here(model) as loaded:
                 begun = self._begun(loaded, texts[0], options, call)
                 done = await self._ended(begun, call)
                 return detailed(loaded, begun.request, done, time.perf_counter() - start)
@@ -240,17 +241,23 @@ class AsyncVerbs(TextVerbs):
     ) -> None:
         await self.aclose()
 
-    def _is_short(self, text: object) -> bool:
+    def _is_short(self, text: object, options: EmbedOptions) -> bool:
         """Tell whether a text is begun sooner here than handed to a thread.
 
         Not where a cache is looked up, or a model may have to be loaded: that takes time.
         """
-        return (
-            isinstance(text, str)
-            and len(text) <= HERE_CHARS
-            and self._cache is None
-            and not self._config.lazy
-        )
+        if not isinstance(text, str) or self._cache is not None or self._config.lazy:
+            return False
+        prompt = options.prompt
+        n_chars = len(text) + (len(prompt) if isinstance(prompt, str) else 0)
+        return n_chars <= LOOP_THREAD_CHARS
+
+    @contextmanager
+    def _use_here(self, model: str | None) -> Iterator[LoadedModel]:
+        """Use a model on the event loop's thread, which does not free it if it ends with that."""
+        with self._lease(model) as lease:
+            lease.frees_elsewhere = True
+            yield lease.model
 
     def _begun(self, loaded: LoadedModel, text: Input, options: EmbedOptions, call: Call) -> Begun:
         item = check_input(text, n_vocab=loaded.facts.n_vocab)
@@ -259,11 +266,11 @@ class AsyncVerbs(TextVerbs):
     async def _ended(self, begun: Begun, call: Call) -> Embedded:
         """Wait for what was begun here, and take it back if nobody wants it any more."""
         if begun.pending is not None:
-            arrived, settle = _signal()
-            begun.pending.on_done(settle)
             try:
+                arrived, settle = _signal()
+                begun.pending.on_done(settle)
                 await asyncio.wait([arrived], timeout=call.remaining_s())
-            except asyncio.CancelledError:
+            except BaseException:  # cancelled, or a coroutine that is closed or dropped
                 begun.pending.cancel()
                 raise
             if not arrived.done():
@@ -289,11 +296,11 @@ class AsyncVerbs(TextVerbs):
         except BaseException:
             held.close()
             raise
-        arrived, settle = _signal()
-        done.add_done_callback(lambda _: settle())
         try:
+            arrived, settle = _signal()
+            done.add_done_callback(lambda _: settle())
             await asyncio.wait([arrived], timeout=call.remaining_s())
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or a coroutine that is closed or dropped
             call.cancel()
             raise
         if not arrived.done():

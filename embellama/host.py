@@ -190,6 +190,9 @@ class ModelHost:
     def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
         """Free a model once the work that runs on it is done.
 
+        Does not wait for calls of the thread that unloads, such as an event loop's: the model is
+        freed when they end.
+
         Raises:
             ModelNotFoundError: Nothing of this name is loaded.
             OverloadedError: Work still runs after the time-out; the model stays loaded.
@@ -215,15 +218,15 @@ class ModelHost:
         Raises:
             ModelNotFoundError: Nothing of this name is loaded.
         """
-        with self._use(model, is_admitted=True) as loaded:
-            return loaded.info
+        with self._lease(model, is_admitted=True, is_use=False) as lease:
+            return lease.model.info
 
     def stats(self) -> dict[str, StatisticsSnapshot]:
         """Return what each loaded model has done since it was loaded, by name."""
         found = {}
         for name in self.list_models():
             try:
-                with self._registry.lease(name) as lease:
+                with self._registry.lease(name, is_use=False) as lease:
                     found[name] = lease.model.statistics.snapshot()
             except ModelNotFoundError:  # unloaded meanwhile
                 continue
@@ -256,12 +259,12 @@ class ModelHost:
 
     @contextmanager
     def _lease(
-        self, model: str | None, *, is_admitted: bool = False
+        self, model: str | None, *, is_admitted: bool = False, is_use: bool = True
     ) -> Iterator[Lease[LoadedModel]]:
         self._check_usable()
         name = self._default_name() if model is None else _checked_name(model)
         lend = self._lazy_lease if self._config.lazy else self._registry.lease
-        with nullcontext() if is_admitted else self._admission, lend(name) as lease:
+        with nullcontext() if is_admitted else self._admission, lend(name, is_use=is_use) as lease:
             try:
                 yield lease
             except EmbellamaError:
@@ -269,11 +272,11 @@ class ModelHost:
                 raise
 
     @contextmanager
-    def _lazy_lease(self, name: str) -> Iterator[Lease[LoadedModel]]:
+    def _lazy_lease(self, name: str, *, is_use: bool) -> Iterator[Lease[LoadedModel]]:
         with ExitStack() as stack:
             while True:
                 try:
-                    lease = stack.enter_context(self._registry.lease(name))
+                    lease = stack.enter_context(self._registry.lease(name, is_use=is_use))
                     break
                 except ModelNotFoundError:
                     # once more if another thread's load evicts it before it is leased

@@ -16,8 +16,13 @@ from embellama.tokenization import Tokenizer
 from embellama.types import BackendModel, ContextOptions, PoolingType
 from embellama.worker import Computed
 
-_REMEMBERED = 256
-"""Options of earlier calls that are kept checked: checking takes longer than a cached vector."""
+_REMEMBERED = 128
+"""Options of earlier calls that are kept checked: checking takes longer than a cached vector.
+
+The last ones of so many, and up to twice as many."""
+
+_REMEMBERED_CHARS = 1000
+"""Longest prompt of options that are kept: those of callers may be of any length."""
 
 
 class LoadedModel:
@@ -44,6 +49,7 @@ class LoadedModel:
         self.statistics = ModelStatistics(info.name)
         self.warned_of_prompts = False
         self._requests: dict[EmbedOptions, EmbedRequest] = {}
+        self._older_requests: dict[EmbedOptions, EmbedRequest] = {}
         self._info = info
         self._cores = cores
         self._backend_model = backend_model
@@ -88,7 +94,7 @@ class LoadedModel:
             return self._schedulers[1]
 
     def request_for(self, options: EmbedOptions) -> EmbedRequest:
-        """Check options against the model; those of earlier calls are kept checked.
+        """Check options against the model; those of the last calls are kept checked.
 
         Raises:
             ConfigurationError: See `resolve_request`.
@@ -99,8 +105,19 @@ class LoadedModel:
             known = None
         if known is not None:
             return known
-        request = resolve_request(self._info, self.tokenizer, options)
-        if len(self._requests) < _REMEMBERED:
+        return self._remembered(options)
+
+    def _remembered(self, options: EmbedOptions) -> EmbedRequest:
+        """Find what was known before the last ones, or check it; either way it is known now."""
+        try:
+            request = self._older_requests.get(options)
+        except TypeError:
+            request = None
+        if request is None:
+            request = resolve_request(self._info, self.tokenizer, options)
+        if len(options.prompt or "") <= _REMEMBERED_CHARS:
+            if len(self._requests) >= _REMEMBERED:
+                self._older_requests, self._requests = self._requests, {}
             self._requests[options] = request
         return request
 

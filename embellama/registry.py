@@ -54,11 +54,18 @@ class Lease(Generic[M]):
         entry: Where it is counted.
         is_counted: Whether it is.
         is_suspended: Whether closing need not wait for it.
+        is_use: Whether it makes the model a recently used one; looking at it does not.
+        frees_elsewhere: Whether a model that ends with it is freed on another thread, since this
+            one has others to serve.
     """
 
-    def __init__(self, entry: _Entry[M], changed: threading.Condition) -> None:
+    def __init__(
+        self, entry: _Entry[M], changed: threading.Condition, *, is_use: bool = True
+    ) -> None:
         self.model = entry.model
         self.entry = entry
+        self.is_use = is_use
+        self.frees_elsewhere = False
         self._changed = changed
         self._thread = threading.get_ident()
         self.is_counted = False
@@ -86,6 +93,13 @@ class Lease(Generic[M]):
             self._changed.notify_all()
 
 
+@dataclass(eq=False, frozen=True, slots=True)
+class _Reservation:
+    """The memory that a model which is being loaded will take."""
+
+    n_bytes: int
+
+
 class ModelRegistry(Generic[M]):
     """Thread-safe map from names to models.
 
@@ -98,7 +112,7 @@ class ModelRegistry(Generic[M]):
         self._changed = threading.Condition()
         self._entries: dict[str, _Entry[M]] = {}
         self._retired: set[_Entry[M]] = set()
-        self._loading: dict[str, int] = {}
+        self._loading: dict[str, _Reservation] = {}
         self._closed = False
         self._process_id = os.getpid()
 
@@ -108,8 +122,12 @@ class ModelRegistry(Generic[M]):
             return list(self._entries)
 
     @contextmanager
-    def lease(self, name: str) -> Iterator[Lease[M]]:
+    def lease(self, name: str, *, is_use: bool = True) -> Iterator[Lease[M]]:
         """Hold a model so that nobody frees it meanwhile.
+
+        Args:
+            name: The name.
+            is_use: Whether that makes it a recently used one.
 
         Raises:
             ModelNotFoundError: Nothing of this name is loaded; the message says what is.
@@ -120,12 +138,13 @@ class ModelRegistry(Generic[M]):
                 entry = self._entries.get(name)
                 if entry is None:
                     raise ModelNotFoundError(_unknown(name, list(self._entries)))
-                lease = Lease(entry, self._changed)
+                lease = Lease(entry, self._changed, is_use=is_use)
                 lease.run(1)
                 # no call between the two lines, so that Ctrl-C finds both done or neither
                 lease.is_counted = True
                 entry.n_leases += 1
-                entry.last_used = time.monotonic()
+                if is_use:
+                    entry.last_used = time.monotonic()
             yield lease
         finally:
             if lease is not None and lease.is_counted:
@@ -146,10 +165,11 @@ class ModelRegistry(Generic[M]):
                 lease.is_counted = False
                 entry.n_leases -= 1
                 lease.run(int(lease.is_suspended) - 1)
-            entry.last_used = time.monotonic()
+            if lease.is_use:
+                entry.last_used = time.monotonic()
             ends = entry in self._retired and entry.retired and entry.n_leases == 0
             self._changed.notify_all()
-        if ends:
+        if ends and not (lease.frees_elsewhere and self._free_elsewhere(entry)):
             self._free(entry)
 
     def load(self, name: str, key: object, open_model: Callable[[], M], *, n_bytes: int) -> M:
@@ -178,7 +198,7 @@ class ModelRegistry(Generic[M]):
                 entry.last_used = time.monotonic()
                 return entry.model
             evicted = self._make_room(name, n_bytes)
-            self._loading[name] = n_bytes
+            self._loading[name] = reservation = _Reservation(n_bytes)
         try:
             for other in evicted:
                 self._free(other)
@@ -186,16 +206,21 @@ class ModelRegistry(Generic[M]):
             idle = self._publish(name, _Entry(model, key))
         finally:
             with self._changed:
-                del self._loading[name]
+                if self._loading.get(name) is reservation:  # it was not published
+                    del self._loading[name]
                 self._changed.notify_all()
         if idle is not None:
             self._free(idle)
         return model
 
     def _publish(self, name: str, entry: _Entry[M]) -> _Entry[M] | None:
-        """Put the entry under the name; return the old one if the caller has to free it."""
+        """Put the entry under the name; return the old one if the caller has to free it.
+
+        From that moment the model counts, and what was reserved for it no longer does.
+        """
         with self._changed:
             if not self._closed:
+                del self._loading[name]
                 old = self._entries.pop(name, None)
                 self._entries[name] = entry
                 return old if old is not None and self._retire(old) else None
@@ -216,6 +241,14 @@ class ModelRegistry(Generic[M]):
                 self._retired.discard(entry)
                 self._changed.notify_all()
 
+    def _free_elsewhere(self, entry: _Entry[M]) -> bool:
+        """Free it on a thread of its own; False if none can be started any more."""
+        try:
+            threading.Thread(target=self._free, args=(entry,), name="embellama-closing").start()
+        except RuntimeError:  # the interpreter ends
+            return False
+        return True
+
     def _make_room(self, name: str, n_bytes: int) -> list[_Entry[M]]:
         """Take idle models out, least recently used first, until the new one fits."""
         if self._limit is None:
@@ -226,7 +259,8 @@ class ModelRegistry(Generic[M]):
                 "raise memory_limit_bytes or choose a smaller file type"
             )
         alive = (*self._entries.values(), *self._retired)
-        taken = sum(entry.model.memory_bytes for entry in alive) + sum(self._loading.values())
+        taken = sum(entry.model.memory_bytes for entry in alive)
+        taken += sum(reservation.n_bytes for reservation in self._loading.values())
         idle = sorted(
             (item for item in self._entries.items() if item[1].n_leases == 0),
             key=lambda item: (item[0] == name, item[1].last_used),
@@ -253,6 +287,9 @@ class ModelRegistry(Generic[M]):
     def unload(self, name: str, *, timeout_s: float) -> None:
         """Free a model when its running work is done; new work is refused at once.
 
+        Does not wait for work of the thread that unloads, which cannot end while it waits: the
+        model is freed when that ends.
+
         Raises:
             ModelNotFoundError: Nothing of this name is loaded.
             OverloadedError: Work still runs after the time-out; the model stays loaded.
@@ -262,19 +299,25 @@ class ModelRegistry(Generic[M]):
             if entry is None:
                 raise ModelNotFoundError(_unknown(name, list(self._entries)))
             self._retired.add(entry)  # counted while it is waited for
+            own = threading.get_ident()
+
+            def n_of_others() -> int:
+                return entry.n_leases - entry.running.get(own, 0)
+
             try:
-                self._wait(lambda: entry.n_leases == 0, timeout_s)
+                self._wait(lambda: n_of_others() == 0, timeout_s)
             except BaseException:
                 self._keep(name, entry)
                 raise
-            if entry.n_leases:
+            if n_of_others():
                 self._keep(name, entry)
                 raise OverloadedError(
-                    f"{name!r} is still in use by {entry.n_leases} call(s) after {timeout_s:g} s; "
+                    f"{name!r} is still in use by {n_of_others()} call(s) after {timeout_s:g} s; "
                     "unload it later or with a longer time-out"
                 )
-            self._retire(entry)
-        self._free(entry)
+            is_idle = self._retire(entry)
+        if is_idle:
+            self._free(entry)
         log.info("embellama.model.unloaded", model=name)
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:

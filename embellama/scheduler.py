@@ -28,9 +28,14 @@ class PendingRows:
     """The rows of some sequences, on their way."""
 
     def __init__(
-        self, call: Call, planned: list[tuple[list[int], Group]], n_sequences: int
+        self,
+        call: Call,
+        planned: list[tuple[list[int], Group]],
+        n_sequences: int,
+        line: WaitingLine,
     ) -> None:
         self._call = call
+        self._line = line
         self._planned = planned
         self._n_sequences = n_sequences
 
@@ -130,7 +135,8 @@ class PendingRows:
         """Take back what no worker has begun."""
         for _, group in self._planned:
             group.is_wanted = False
-            group.rows.cancel()
+        # what a worker has begun is told by it
+        self._line.take_back([group for _, group in self._planned if group.rows.cancel()])
 
 
 class Scheduler:
@@ -228,7 +234,9 @@ class Scheduler:
             )
             for indices in plan
         ]
-        pending = PendingRows(call, list(zip(plan, groups, strict=True)), len(sequences))
+        pending = PendingRows(
+            call, list(zip(plan, groups, strict=True)), len(sequences), self._line
+        )
         self._line.put(groups)
         call.on_cancel(pending.cancel)
         return pending

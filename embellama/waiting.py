@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ PRESENCE_S = 1.0
 
 LOOK_AHEAD = 64
 """Groups that are looked at for a micro-batch; the others wait in any case."""
+
+_MOST_LEFT_OUT = 512
+"""Groups nobody waits for that are left out while others wait for the lock: 100 us."""
 
 
 @dataclass(eq=False)
@@ -70,18 +74,19 @@ class Group:
         self._n_arrived = 0
 
     def begin(self) -> bool:
-        """Say that a worker takes from it; False if nobody waits for it any more."""
-        is_over = self.call.is_over or not self.is_wanted
+        """Say that a worker takes from it; False if its rows are done or cancelled."""
         if self.n_taken == 0:
-            if is_over:
-                self.rows.cancel()
             if not self.rows.set_running_or_notify_cancel():
                 return False
             self.queue_s = time.perf_counter() - self.submitted_s
-        elif is_over:
-            self.fail(ContextError("the call is over"))
-            return False
         return not self.rows.done()
+
+    def give_up(self) -> None:
+        """Tell whoever holds the future that nobody computes the rest: it is over."""
+        if self.n_taken == 0:
+            self.rows.cancel()
+        else:
+            self.fail(ContextError("the call is over"))
 
     def deliver(
         self, start: int, n_sequences: int, rows: FloatArray, *, inference_s: float = 0.0
@@ -163,7 +168,12 @@ class WaitingLine:
         self._max_batch_requests = max_batch_requests
         self._worker_tokens = list(worker_tokens)
         self._lock = threading.Lock()
-        self._lanes: dict[Priority, dict[Group, None]] = {"interactive": {}, "bulk": {}}
+        # a dict finds its first key by walking over all that were removed before it
+        self._lanes: dict[Priority, OrderedDict[Group, None]] = {
+            "interactive": OrderedDict(),
+            "bulk": OrderedDict(),
+        }
+        self._unwanted: deque[Group] = deque()
         self._gates = [threading.Lock() for _ in worker_tokens]
         for gate in self._gates:
             gate.acquire()
@@ -182,6 +192,8 @@ class WaitingLine:
         with self._lock:
             if self._is_closed:
                 raise ContextError("the model is being unloaded")
+            if self._unwanted:
+                self._leave_out_unwanted()
             for group in groups:
                 self._lanes[group.call.priority][group] = None
             if groups and groups[0].call.priority == "interactive":
@@ -195,19 +207,37 @@ class WaitingLine:
             None when the line is closed.
         """
         while True:
+            over: list[Group] = []
+            is_idle = False
             with self._lock:
                 self._running.pop(worker, None)
                 self._idle.discard(worker)
                 if self._is_closed:
                     return None
-                work = self._next_work(worker)
+                if self._unwanted:
+                    self._leave_out_unwanted()
+                work = self._next_work(worker, over)
                 if work is not None:
                     self._running[worker] = work
                     self._wake_one()  # which wakes the next one, as long as there is work
-                    return work
-                self._idle.add(worker)
-                self._wake_one()  # which may take what this one may not, with its threads
-            self._gates[worker].acquire()  # until somebody opens it; it closes behind
+                elif not over and not self._unwanted:
+                    is_idle = True
+                    self._idle.add(worker)
+                    self._wake_one()  # which may take what this one may not, with its threads
+            for group in over:
+                group.give_up()
+            if work is not None:
+                return work
+            if is_idle:
+                self._gates[worker].acquire()  # until somebody opens it; it closes behind
+
+    def take_back(self, groups: Sequence[Group]) -> None:
+        """Have groups left out whose futures were cancelled before a worker took from them.
+
+        Who comes to the line next does it. Here nobody may wait for the lock: the garbage
+        collector, which ends streams that were dropped, may run on the thread that holds it.
+        """
+        self._unwanted.extend(groups)
 
     def close(self) -> None:
         """Fail what waits, and send the workers home. May be called again."""
@@ -239,8 +269,20 @@ class WaitingLine:
         if self._gates[worker].locked():
             self._gates[worker].release()
 
-    def _next_work(self, worker: int) -> Work | None:
+    def _leave_out_unwanted(self) -> None:
+        for _ in range(min(len(self._unwanted), _MOST_LEFT_OUT)):
+            group = self._unwanted.popleft()
+            self._lanes[group.call.priority].pop(group, None)
+
+    def _next_work(self, worker: int, over: list[Group]) -> Work | None:
+        """Make the next micro-batch; none when many groups were over, which it adds to a list."""
         while (head := self._head(worker)) is not None:
+            if not head.is_wanted or head.call.is_over:
+                self._leave(head)
+                over.append(head)
+                if len(over) < _MOST_LEFT_OUT:
+                    continue
+                return None  # telling them takes longer, and others wait for the lock
             parts = self._share(worker, head)
             if parts:
                 self._count_turn(worker, head.call.priority)
@@ -294,7 +336,7 @@ class WaitingLine:
         return min(max(layout.n_threads, min(free // (1 + n_others), most)), free)
 
     def _share(self, worker: int, head: Group) -> list[Part]:
-        """Make a micro-batch of the head and of what fits beside it; nothing if it is over."""
+        """Make a micro-batch of the head and of what fits beside it; nothing if it is done."""
         if not head.begin():
             self._leave(head)
             return []
@@ -319,8 +361,11 @@ class WaitingLine:
             fits = n_tokens + group.n_waiting_tokens <= limit and n_sequences <= room
             if not fits or group.call in calls:
                 continue
-            if not group.begin():
+            is_over = not group.is_wanted or group.call.is_over
+            if is_over or not group.begin():
                 self._leave(group)
+                if is_over:
+                    group.give_up()
                 continue
             calls.add(group.call)
             parts.append(self._taken(group, len(group.lengths)))

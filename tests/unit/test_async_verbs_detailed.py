@@ -1,6 +1,7 @@
 """Awaited verbs that say more than a vector, and single texts, which the loop itself begins."""
 
 import asyncio
+import threading
 import time
 import warnings
 
@@ -21,8 +22,9 @@ from embellama import (
     ModelConfig,
     ModelNotFoundError,
     OverloadedError,
+    loaded_model,
 )
-from embellama.async_verbs import HERE_CHARS
+from embellama.async_verbs import LOOP_THREAD_CHARS
 from embellama.testing import FakeBackend
 from tests.gated import WAIT_S, Gate, run
 from tests.tiny_gguf import write_gguf
@@ -88,7 +90,7 @@ def calls_of(engine):
         ["a b"],
         ("a b",),
         [[5, 3]],
-        ["a" * (HERE_CHARS + 1)],
+        ["a" * (LOOP_THREAD_CHARS + 1)],
         ["a b", "c", "a b"],
         [[5, 3], "a b", np.array([7, 8], dtype=np.int32)],
     ],
@@ -275,6 +277,65 @@ def test_a_cancelled_task_takes_its_text_back(engine, gate, number):
     run(main)
     assert len(gate.computed) == 2
     assert engine.stats()["m"].n_texts == 2
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_coroutine_that_is_closed_takes_its_text_back(engine, gate, number):
+    async def main():
+        with gate.held():
+            first = asyncio.create_task(engine.aembed("m", "a"))
+            await gate.entered()
+            left = calls_of(engine)[number]("a b")
+            left.send(None)
+            left.close()
+        await first
+
+    run(main)
+    assert len(gate.computed) == 1
+    assert engine.stats()["m"].n_texts == 1
+
+
+def test_a_long_prompt_is_tokenized_on_a_thread(engine, monkeypatch):
+    threads, resolve = [], loaded_model.resolve_request
+
+    def noting(*arguments):
+        threads.append(threading.get_ident())
+        return resolve(*arguments)
+
+    monkeypatch.setattr(loaded_model, "resolve_request", noting)
+    for n_chars, on_loop in ((10, True), (LOOP_THREAD_CHARS, False)):
+        for call in calls_of(engine):
+            threads.clear()
+            run(lambda call=call, n=n_chars: call("a", prompt=" " * n, precision="binary"))
+            assert [thread == threading.get_ident() for thread in threads] == [on_loop]
+            engine._registry._entries["m"].model._requests.clear()
+
+
+def test_unloading_on_the_loop_does_not_wait_for_what_it_awaits(engine, gate):
+    """The last call frees the model, on another thread than the loop's."""
+
+    async def main():
+        with gate.held():
+            task = asyncio.create_task(engine.aembed("m", "a b", normalization="none"))
+            await gate.entered()
+            began = time.monotonic()
+            engine.unload_model("m", timeout_s=WAIT_S)
+            assert time.monotonic() - began < SOON_S
+            assert not engine.is_loaded("m")
+        return await task
+
+    freed_on, model = [], engine._registry._entries["m"].model
+    freed, close = threading.Event(), model.close
+
+    def noting():
+        freed_on.append(threading.get_ident())
+        close()
+        freed.set()
+
+    model.close = noting
+    assert run(main)[1] == 4
+    assert freed.wait(WAIT_S)
+    assert freed_on != [threading.get_ident()]
 
 
 def test_what_is_computed_for_nobody_harms_nobody(engine, gate):

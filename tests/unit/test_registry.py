@@ -1,6 +1,6 @@
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -20,6 +20,26 @@ class Weights:
 
 def load(registry, name, key="file", *, n_bytes=10):
     return registry.load(name, key, lambda: Weights(n_bytes), n_bytes=n_bytes)
+
+
+@contextmanager
+def leased_elsewhere(registry, name):
+    """Hold a model on another thread."""
+    holding, release = threading.Event(), threading.Event()
+
+    def hold():
+        with registry.lease(name):
+            holding.set()
+            release.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holding.wait(5)
+    try:
+        yield
+    finally:
+        release.set()
+        thread.join(5)
 
 
 def test_an_unknown_name_says_what_is_loaded():
@@ -109,10 +129,70 @@ def test_unloading_waits_for_the_work_that_runs():
 def test_unloading_refuses_after_its_time_out_and_the_model_stays():
     registry = ModelRegistry()
     model = load(registry, "a")
-    with registry.lease("a"), pytest.raises(OverloadedError, match=r"1 call\(s\) after 0\.05 s"):
+    with (
+        leased_elsewhere(registry, "a"),
+        registry.lease("a"),
+        pytest.raises(OverloadedError, match=r"1 call\(s\) after 0\.05 s"),
+    ):
         registry.unload("a", timeout_s=0.05)
     assert not model.closed
     registry.unload("a", timeout_s=0)
+    assert model.closed == 1
+
+
+def test_unloading_does_not_wait_for_the_thread_that_unloads():
+    """Where an event loop unloads, its own awaited calls cannot end meanwhile."""
+    registry = ModelRegistry()
+    model = load(registry, "a")
+    with registry.lease("a"), registry.lease("a"):
+        start = time.monotonic()
+        registry.unload("a", timeout_s=20)
+        assert time.monotonic() - start < 5
+        assert not model.closed
+        assert registry.names() == []
+        newer = load(registry, "a")
+    assert (model.closed, newer.closed) == (1, 0)
+
+
+def test_unloading_waits_for_a_suspended_lease_of_its_own_thread():
+    """A stream that was left open: it may be read on."""
+    registry = ModelRegistry()
+    model = load(registry, "a")
+    with registry.lease("a") as lease:
+        lease.suspend()
+        with pytest.raises(OverloadedError, match=r"1 call\(s\)"):
+            registry.unload("a", timeout_s=0.01)
+    assert not model.closed
+
+
+def test_a_model_can_be_freed_on_another_thread_than_its_last_lease_ends_on():
+    registry, closed_on = ModelRegistry(), []
+    closed = threading.Event()
+
+    class Noting(Weights):
+        def close(self):
+            closed_on.append(threading.get_ident())
+            closed.set()
+
+    registry.load("a", "one", Noting, n_bytes=1)
+    with registry.lease("a") as lease:
+        lease.frees_elsewhere = True
+        load(registry, "a", "two")
+    assert closed.wait(5)
+    assert closed_on != [threading.get_ident()]
+
+
+def test_it_is_freed_all_the_same_where_no_thread_can_be_started(monkeypatch):
+    registry = ModelRegistry()
+    model = load(registry, "a")
+
+    def refused(self):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with registry.lease("a") as lease:
+        lease.frees_elsewhere = True
+        registry.unload("a", timeout_s=0)
     assert model.closed == 1
 
 
@@ -148,6 +228,63 @@ def test_the_least_recently_used_idle_model_makes_room():
     load(registry, "c")
     assert registry.names() == ["a", "c"]
     assert (a.closed, b.closed) == (0, 1)
+
+
+def test_looking_at_a_model_does_not_make_it_a_recently_used_one():
+    registry = ModelRegistry(memory_limit_bytes=25)
+    load(registry, "a")
+    load(registry, "b")
+    with registry.lease("a", is_use=False):
+        pass
+    load(registry, "c")
+    assert registry.names() == ["b", "c"]
+
+
+def test_a_model_counts_once_at_every_moment_of_its_load(monkeypatch):
+    """Else a load of another one at the same time is refused wrongly."""
+    registry = ModelRegistry(memory_limit_bytes=20)
+    publish = registry._publish
+
+    def publish_and_load_another(name, entry):
+        idle = publish(name, entry)
+        monkeypatch.undo()
+        load(registry, "b")
+        return idle
+
+    monkeypatch.setattr(registry, "_publish", publish_and_load_another)
+    load(registry, "a")
+    assert registry.names() == ["a", "b"]
+
+
+def test_a_load_that_ends_leaves_the_next_ones_reservation(monkeypatch):
+    """Between publishing and the end of a load, another load of that name may have begun."""
+    registry = ModelRegistry(memory_limit_bytes=100)
+    publish, opening, opened = registry._publish, threading.Event(), threading.Event()
+
+    def open_slowly():
+        opening.set()
+        assert opened.wait(5)
+        return Weights()
+
+    def load_again():
+        registry.load("a", "two", open_slowly, n_bytes=90)
+
+    thread = threading.Thread(target=load_again)
+
+    def publish_and_load_again(name, entry):
+        idle = publish(name, entry)
+        monkeypatch.undo()
+        thread.start()
+        assert opening.wait(5)
+        return idle
+
+    monkeypatch.setattr(registry, "_publish", publish_and_load_again)
+    load(registry, "a", "one")
+    with pytest.raises(OverloadedError):
+        load(registry, "b", n_bytes=20)
+    opened.set()
+    thread.join(5)
+    assert registry.names() == ["a"]
 
 
 def test_models_in_use_are_not_evicted():

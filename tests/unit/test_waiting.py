@@ -1,6 +1,7 @@
 """The line of one model, with the test in the place of its workers."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -320,6 +321,47 @@ def test_a_worker_waits_when_all_that_waited_is_over():
     line.put([late])
     worker = Worker(line, 0)
     assert worker.waits()
+    line.put([wanted := group(5)])
+    assert [part.group for part in worker.got().parts] == [wanted]
+
+
+def test_many_that_are_over_do_not_keep_others_from_the_line():
+    """What was linear in the front of a dict was quadratic in all."""
+    line, call = line_of(1), Call("interactive", caller=object())
+    line.put([group(5, call=call) for _ in range(50_000)])
+    call.cancel()  # which takes none of them out
+    worker = Worker(line, 0)
+    longest = 0.0
+    while (left := len(line._lanes["interactive"])) > 1:
+        start = time.perf_counter()
+        line.put([group(BUDGET)])
+        longest = max(longest, time.perf_counter() - start)
+        time.sleep(0.001)
+        assert len(line._lanes["interactive"]) <= left
+    assert longest < 0.5
+    assert worker.got().parts[0].group.call is not call
+
+
+def test_what_is_taken_back_leaves_with_the_next_visit():
+    line = line_of(1)
+    groups = [group(10) for _ in range(4)]
+    line.put(groups)
+    with line._lock:  # as when the garbage collector ends a dropped stream on such a thread
+        line.take_back(groups[:1])
+    line.put([another := group(10)])
+    assert [*line._lanes["bulk"]] == [*groups[1:], another]
+    line.take_back(groups[:2])  # once more does no harm
+    assert taken(line, 0) == [groups[2], groups[3], another]
+
+
+def test_however_many_are_taken_back_a_worker_that_waits_holds_none():
+    line = line_of(1)
+    groups = [group(10) for _ in range(5000)]
+    line.put(groups)
+    line.take_back([each for each in groups if each.rows.cancel()])
+    worker = Worker(line, 0)
+    assert worker.waits()
+    assert not line._unwanted
     line.put([wanted := group(5)])
     assert [part.group for part in worker.got().parts] == [wanted]
 
