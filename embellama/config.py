@@ -24,7 +24,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from embellama.errors import ConfigurationError
@@ -306,6 +316,8 @@ def _with_both_context_names(values: Mapping[str, Any]) -> dict[str, Any]:
 _OTHERS_TABLES = ("model", "server")
 """Tables of the TOML file that are not the engine's."""
 
+_SIZE = TypeAdapter(ByteSize)
+
 _ONE_MODELS_SETTINGS = ("context_size", "n_threads", "use_gpu")
 """Fields of the engine's short form that mean nothing without its model."""
 
@@ -324,7 +336,7 @@ class EngineConfig(LayeredConfig):
         models: Models the engine loads by itself.
         lazy: Load a configured or catalogued model when it is first asked for.
         memory_limit_bytes: Most bytes of weights, and of the contexts made so far, that a load may
-            leave in memory. Idle models make room.
+            leave in memory; a number, or written ``"2GB"`` or ``"512MiB"``. Idle models make room.
         max_concurrent_requests: Calls that may run or wait at the same time; one more is refused
             with `OverloadedError`.
         n_jobs: Threads that tokenize. Unset: the cores this process may use.
@@ -339,6 +351,7 @@ class EngineConfig(LayeredConfig):
         "context_size": "EMBELLAMA_CONTEXT_SIZE",
         "n_threads": "EMBELLAMA_N_THREADS",
         "use_gpu": "EMBELLAMA_USE_GPU",
+        "memory_limit_bytes": "EMBELLAMA_MEMORY_LIMIT",
         "cache_path": "EMBELLAMA_CACHE_PATH",
     }
 
@@ -355,6 +368,11 @@ class EngineConfig(LayeredConfig):
     unload_timeout_s: float = Field(default=60.0, ge=0.0)
     cache_path: Path | None = None
     offline: bool = False
+
+    @field_validator("memory_limit_bytes", mode="before")
+    @classmethod
+    def _in_bytes(cls, value: object) -> object:
+        return int(_SIZE.validate_python(value)) if isinstance(value, str) else value
 
     @classmethod
     def _file_values(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:

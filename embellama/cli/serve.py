@@ -25,6 +25,8 @@ over variables, and they over the file. Several values of a variable stand betwe
 themselves are given by EMBELLAMA_API_KEYS, and not here, where other users of the machine see them.
 
 TIME is in seconds, or written 500ms, 5m or 1h; SIZE is in bytes, or written 256MB or 1GiB.
+
+Options of all commands: --threads, --backend, --cache-path, --offline, -v.
 """
 
 
@@ -59,6 +61,7 @@ OPTIONS = (
     _Option("host", "--host", "ADDRESS", "Listen here."),
     _Option("port", "--port", "N", "Listen at this port; 0 takes a free one."),
     _Option("aliases", "--alias", "NAME=MODEL", "Give a model another name.", True),
+    _Option("default_prompts", "--default-prompt", "MODEL=NAME", "Prompt unless asked.", True),
     _Option("lazy", "--lazy/--no-lazy", None, "Load a model when it is first asked for."),
     _Option("keep_alive_s", "--keep-alive", "TIME", "Unload what is idle so long; -1: never."),
     _Option("api_key_file", "--api-key-file", "FILE", "Keys of clients, one a line: [NAME:] KEY."),
@@ -145,16 +148,24 @@ def serve_command(
         list[str] | None,
         typer.Argument(metavar="MODEL", help="What to serve. [EMBELLAMA_MODELS]"),
     ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="SIZE",
+            help="\b\nMost memory for all models together.\n[EMBELLAMA_MEMORY_LIMIT]",
+        ),
+    ] = None,
     **options: Any,
 ) -> None:
     """Serve embeddings over HTTP."""
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if models:
         given["models"] = tuple(models)
-    _serve(settings_of(ctx), given)
+    _serve(settings_of(ctx), given, memory_limit)
 
 
-def _serve(settings: Settings, given: dict[str, Any]) -> None:
+def _serve(settings: Settings, given: dict[str, Any], memory_limit: str | None) -> None:
     from embellama.server.settings import ServerConfig  # noqa: PLC0415
 
     config = ServerConfig(**given)
@@ -167,4 +178,8 @@ def _serve(settings: Settings, given: dict[str, Any]) -> None:
         raise MissingDependencyError(
             f"serve needs {package}: pip install 'embellama[server]'", extra="server"
         ) from exc
-    serve(config, settings.engine_config(), model_settings=settings.model_settings())
+    serve(
+        config,
+        settings.engine_config(memory_limit=memory_limit),
+        model_settings=settings.model_settings(),
+    )

@@ -44,13 +44,18 @@ class Settings:
     verbosity: int = 0
     backend: BackendName | None = None
 
-    def engine_config(self) -> EngineConfig:
-        """Return the engine's settings; configured models are loaded only when they are named."""
+    def engine_config(self, *, memory_limit: str | None = None) -> EngineConfig:
+        """Return the engine's settings; configured models are loaded only when they are named.
+
+        Args:
+            memory_limit: Most bytes of all models; None leaves it to the configuration.
+        """
         from embellama.config import EngineConfig  # noqa: PLC0415
 
+        given: dict[str, Any] = {"cache_path": self.cache_path, "memory_limit_bytes": memory_limit}
         if self.offline:
-            return EngineConfig(cache_path=self.cache_path, lazy=True, offline=True)
-        return EngineConfig(cache_path=self.cache_path, lazy=True)
+            given["offline"] = True
+        return EngineConfig(lazy=True, **given)
 
     def model_config(self, model: str) -> ModelConfig:
         """Return a model's settings: those configured under its name, or the defaults."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -14,14 +14,17 @@ from starlette.routing import Route, Router
 from embellama.cache import EmbeddingCache
 from embellama.config import EngineConfig
 from embellama.engine import EmbeddingEngine
+from embellama.errors import ConfigurationError
+from embellama.server.bodies import Receive
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.gate import Gate, Receive, Scope, Send
+from embellama.server.gate import Gate, Scope, Send
 from embellama.server.limits import Keys, Room, TokenBuckets
 from embellama.server.metrics import Metrics
-from embellama.server.models import ServedModels, served_references
+from embellama.server.models import ServedModels
 from embellama.server.openapi import describe
 from embellama.server.problems import Problem
+from embellama.server.references import served_references
 from embellama.server.routes import admin, ollama, openai, operations, playground, rerank, tei
 from embellama.server.service import Service
 from embellama.server.settings import ServerConfig
@@ -52,8 +55,17 @@ def make_service(
     *,
     model_settings: Mapping[str, Any] | None = None,
     cache: EmbeddingCache | None = None,
+    on_loaded: Callable[[], None] = lambda: None,
 ) -> Service:
     """Put the parts of a server together; nothing is loaded yet.
+
+    Args:
+        config: The server's settings.
+        engine: Computes.
+        configured: The engine's settings, whose models are served where none is named.
+        model_settings: Settings that hold for each model.
+        cache: Where vectors are kept.
+        on_loaded: Called after each load of a model, on the event loop.
 
     Raises:
         ConfigurationError: Settings that cannot be.
@@ -61,6 +73,7 @@ def make_service(
     """
     check_available(config.token_ids)
     references, configs = served_references(config.models, configured, model_settings)
+    _check_default_prompts(config, references)
     keys = Keys.read(config.api_key_file, [key.get_secret_value() for key in config.api_keys])
     return Service(
         config=config,
@@ -71,14 +84,30 @@ def make_service(
             configs=configs,
             aliases=config.aliases,
             keep_alive_s=config.keep_alive_s,
+            on_loaded=on_loaded,
+            max_waiting=config.max_requests,
+            max_wait_s=config.request_timeout_s,
         ),
-        room=Room(max_requests=config.max_requests, max_wait_s=config.max_wait_s),
+        room=Room(
+            max_requests=config.max_requests,
+            # who waits for most of its time has too little left to be answered in
+            max_wait_s=min(config.max_wait_s, config.request_timeout_s / 2),
+        ),
         keys=keys,
         admin_keys=keys if config.admin_key_file is None else Keys.read(config.admin_key_file),
         buckets=TokenBuckets(config.rate_limit, config.rate_burst),
         metrics=Metrics(),
         cache=cache,
     )
+
+
+def _check_default_prompts(config: ServerConfig, names: Collection[str]) -> None:
+    for called, prompt in config.default_prompts.items():
+        if called not in names and called not in config.aliases:
+            raise ConfigurationError(
+                f"the default prompt {prompt!r} is for {called!r}, which is not served; there are: "
+                f"{', '.join([*names, *config.aliases])}"
+            )
 
 
 def make_app(service: Service) -> Any:
@@ -90,12 +119,18 @@ def make_app(service: Service) -> Any:
     nowhere = Gate(service, (Endpoint("GET", "unknown", _not_found, "", "", access="open"),))
 
     @asynccontextmanager
-    async def lifespan(app: object) -> AsyncIterator[None]:
+    async def lifespan(app: object) -> AsyncIterator[dict[str, Any]]:
         beside = [asyncio.ensure_future(service.models.unload_when_idle())]
         if not service.config.lazy:
-            beside.append(asyncio.ensure_future(service.models.start()))
+            service.models.announce()
+
+        def listening() -> None:
+            if not service.config.lazy:
+                beside.append(asyncio.ensure_future(service.models.start()))
+
         try:
-            yield
+            # http.py calls it: nothing is loaded where the port is another's
+            yield {"on_listening": listening}
         finally:
             for task in beside:
                 task.cancel()

@@ -18,7 +18,7 @@ async def able_model(service: Service, name: str | None, ability: Ability) -> Se
     """Return the model that a request means: the one it names, or the first that can do it.
 
     What a model can do is known once it was loaded, so one that never was is loaded first: the
-    choice is the same whatever is loaded at the time.
+    choice is the same whatever is loaded at the time. One that cannot be loaded is passed over.
 
     Args:
         service: The server.
@@ -26,17 +26,26 @@ async def able_model(service: Service, name: str | None, ability: Ability) -> Se
         ability: What it has to be able to do.
 
     Raises:
-        Problem: There is no such model, or it is still being loaded, or it cannot do that.
-        EmbellamaError: It could not be loaded.
+        Problem: There is no such model, it is still being loaded or could not be, or it cannot do
+            that.
     """
     first = service.models.find(name)
+    failed = None
     for served in [first] if name else service.models.all():
         info = served.info
         if info is None:
-            async with service.models.use(served) as loaded:
-                info = loaded
+            try:
+                async with service.models.use(served) as loaded:
+                    info = loaded
+            except Problem as problem:
+                if name or problem.code != "model_load_failed":
+                    raise
+                failed = failed or problem  # another one may be able
+                continue
         if is_able(info, ability):
             return served
+    if failed is not None:
+        raise failed
     if name:
         other: Ability = "scores" if ability == "vectors" else "vectors"
         message = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -12,15 +11,25 @@ from numpy.typing import NDArray
 from embellama.errors import ModelNotFoundError
 from embellama.model_info import ModelInfo
 from embellama.results import EmbeddingResult
+from embellama.server.counting import count_tokens
 from embellama.server.exchange import Exchange
-from embellama.server.models import Served
-from embellama.server.problems import Problem
+from embellama.server.models import OLLAMA_TAG, Served
+from embellama.server.options import (
+    check_dimensions,
+    check_prompt_name,
+    check_windows,
+    prompted,
+)
+from embellama.server.problems import RETRY_AFTER_S, Problem
 from embellama.server.schemas.common import NO_EXTENSION, Extension
 from embellama.server.service import Service
 from embellama.server.token_ids import Item, readable
 from embellama.types import Normalization, Overflow, Priority, TruncateSide
 
 T = TypeVar("T")
+
+MAX_EVICTIONS = 10
+"""How often a request loads its model again that another one's load has pushed out."""
 
 COST_A_TEXT = 8
 """What a text costs beside its bytes: special tokens, and the work around it."""
@@ -71,14 +80,23 @@ async def embed(
     inputs = readable(items, service.config.token_ids)
     by_number: Priority = "interactive" if len(inputs) == 1 else "bulk"
     priority = options.priority or by_number
+    named = options.prompt_name or prompt_name
+    is_chosen = named or options.kind is not None or options.prompt is not None
+    by_default = None if is_chosen else _default_prompt(service, model, served)
 
     async def compute(timeout_s: float) -> EmbeddingResult:
+        _check_default_prompt(by_default, served)
+        if (info := served.info) is not None:
+            is_own = options.prompt_name is not None
+            check_prompt_name(info, named, "embellama.prompt_name" if is_own else "prompt_name")
+            check_dimensions(info, dimensions, force=options.force_dimensions)
+            check_windows(service, info, options)
         return await service.engine.aembed_detailed(
             served.name,
             inputs,
             kind=options.kind,
             prompt=options.prompt,
-            prompt_name=options.prompt_name or prompt_name,
+            prompt_name=named or by_default,
             overflow=options.overflow or overflow,
             truncate_side=truncate_side or options.truncate_side,
             max_tokens=options.max_tokens,
@@ -92,14 +110,49 @@ async def embed(
         )
 
     done = await computed(
-        service, exchange, served, inputs, compute, priority=priority, timeout_s=options.timeout_s
+        service,
+        exchange,
+        served,
+        prompted(served.info, inputs, options, named or by_default),
+        compute,
+        priority=priority,
+        timeout_s=options.timeout_s,
     )
     _note(exchange, done)
     return done
 
 
-def check_count(service: Service, n_texts: int) -> None:
+def _default_prompt(service: Service, called: str | None, served: Served) -> str | None:
+    """Return the name of the prompt for who chose none, by what the client calls the model."""
+    names = (called or served.name, (called or "").removesuffix(OLLAMA_TAG), served.name)
+    prompts = service.config.default_prompts
+    return next((prompts[name] for name in names if name in prompts), None)
+
+
+def _check_default_prompt(name: str | None, served: Served) -> None:
+    """Refuse to embed without a prompt that the server was told to put in front.
+
+    Raises:
+        Problem: The model, which is loaded by now, has no such prompt; 500.
+    """
+    if name is None or served.info is None or name in served.info.prompts:
+        return
+    known = ", ".join(map(repr, served.info.prompts)) or "none"
+    raise Problem(
+        500,
+        "configuration",
+        f"the server's default_prompts name {name!r} for the model {served.name!r}, whose prompts "
+        f"are: {known}; start it with another --default-prompt, or give the model that prompt",
+    )
+
+
+def check_count(service: Service, n_texts: int, param: str = "input") -> None:
     """Refuse a request with too many texts.
+
+    Args:
+        service: The server.
+        n_texts: How many there are.
+        param: The field that has them.
 
     Raises:
         Problem: There are more than the server takes.
@@ -110,6 +163,7 @@ def check_count(service: Service, n_texts: int) -> None:
             "too_many_texts",
             f"{n_texts} texts, and the limit is {service.config.max_texts} a request; send them in "
             "several",
+            param=param,
         )
 
 
@@ -139,15 +193,23 @@ async def computed(
         EmbellamaError: It could not be done.
     """
     cost = _cost(texts)
-    with service.room.admitted(served.name, cost=cost, n_texts=len(texts), priority=priority):
-        async with service.models.use(served) as info:
-            await _check_tokens(service, info, texts, cost)
+    room, n_texts = service.room, len(texts)
+    for _ in range(MAX_EVICTIONS):
+        # a load is waited for outside the room: it says nothing of the pace, and the others go on
+        async with service.models.use(served, within_s=exchange.remaining_s, cost=cost) as info:
             try:
-                return await compute(_left(exchange, timeout_s))
+                with room.admitted(served.name, cost=cost, n_texts=n_texts, priority=priority):
+                    await _check_tokens(service, info, texts, cost)
+                    return await compute(_left(exchange, timeout_s))
             except ModelNotFoundError:
-                # unloaded between the two lines above: idle, or to make room for another model
-                await service.models.load(served)
-                return await compute(_left(exchange, timeout_s))
+                continue  # unloaded since: idle, or to make room for another model
+    raise Problem(
+        503,
+        "overloaded",
+        f"the model {served.name!r} was unloaded {MAX_EVICTIONS} times to make room for others; "
+        "try again later, or give the server a higher memory limit",
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _left(exchange: Exchange, timeout_s: float | None) -> float:
@@ -174,25 +236,14 @@ async def _check_tokens(
     most = n_bytes + n_ids + info.n_special_tokens * len(texts)
     if most <= limit:
         return
-    n_tokens = await count_tokens(service, info.name, texts)
+    n_tokens = await count_tokens(service, info.name, texts, most=limit)
     if n_tokens > limit:
         raise Problem(
             400,
             "too_many_tokens",
-            f"{n_tokens} tokens, and the limit is {limit} a request; send the texts in several",
+            f"{n_tokens} tokens or more, prompts included, and the limit is {limit} a request; "
+            "send the texts in several",
         )
-
-
-async def count_tokens(service: Service, name: str, texts: Sequence[Item]) -> int:
-    """Count the tokens of texts on a thread, so that the loop goes on."""
-
-    def count() -> int:
-        return sum(
-            service.engine.count_tokens(name, text) if isinstance(text, str) else len(text)
-            for text in texts
-        )
-
-    return await asyncio.to_thread(count)
 
 
 def _note(exchange: Exchange, done: EmbeddingResult) -> None:

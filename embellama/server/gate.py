@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 import uuid
@@ -12,10 +11,18 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 import structlog
-from pydantic import ValidationError
 
 from embellama.errors import EmbellamaError
 from embellama.logs import log
+from embellama.server.bodies import (
+    CLIENT_CLOSED,
+    Receive,
+    check_headers,
+    check_parts,
+    gone,
+    parsed,
+    read,
+)
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
 from embellama.server.limits import shown_key
@@ -25,21 +32,9 @@ from embellama.server.problems import RETRY_AFTER_S, ErrorForm, Problem, problem
 from embellama.server.service import Service
 
 Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-CLIENT_CLOSED = 499
-"""What is noted for a request whose client went away; nobody is told. Source: nginx."""
-
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_NAMED_FAULTS = 3
-
-_MAX_FAULTS = 1000
-
-_PARTS_A_TOKEN = 2
-"""Lists, objects and commas of a body for each token that its texts may have."""
-_MAX_SHOWN = 40
-"""Characters of what a client sent that an error says back."""
 
 
 class Gate:
@@ -108,11 +103,11 @@ class Gate:
                     f"{method} is not possible here; use {self._allowed}",
                 )
             done = await self._answered(endpoint, exchange, receive)
-            return done, None if done is not None else _gone()
+            return done, None if done is not None else gone()
         except Problem as exc:
             problem = exc
         except EmbellamaError as exc:
-            problem = problem_of(exc, field=_texts_field(endpoint))
+            problem = problem_of(exc, field=_texts_field(endpoint), form=self._error_form)
         except asyncio.CancelledError:
             if not self._service.is_stopping:
                 raise
@@ -140,9 +135,10 @@ class Gate:
         self._authorize(endpoint, exchange)
         body = None
         if endpoint.adapter is not None:
-            _check_type(endpoint, exchange)
-            data = await self._read(exchange, receive)
-            _check_parts(data, self._service.config.max_request_tokens)
+            check_headers(endpoint, exchange)
+            self._service.room.check_unsent()
+            data = await read(self._service, exchange, receive)
+            check_parts(data, self._service.config.max_request_tokens)
             body = parsed(endpoint, data)
         work = endpoint.handler(self._service, exchange, body)
         if endpoint.method == "GET":
@@ -157,8 +153,16 @@ class Gate:
         keys = service.admin_keys if is_admin else service.keys
         if keys:
             name = keys.name_of(shown_key(exchange.headers))
-            if name is None and not is_admin:
-                name = service.admin_keys.name_of(shown_key(exchange.headers))
+            if name is None:
+                others = service.keys if is_admin else service.admin_keys
+                name = others.name_of(shown_key(exchange.headers))
+                if name is not None and is_admin:
+                    raise Problem(
+                        403,
+                        "no_admin_key",
+                        f"the key {name!r} is a client's, and this needs an administrator's; "
+                        "show one of --admin-key-file",
+                    )
             if name is None:
                 is_missing = shown_key(exchange.headers) is None
                 raise Problem(
@@ -177,27 +181,6 @@ class Gate:
                 "--api-key-file or --admin-key-file",
             )
         service.buckets.take(exchange.client)
-
-    async def _read(self, exchange: Exchange, receive: Receive) -> bytes:
-        limit = self._service.config.max_body_bytes
-        announced = exchange.headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > limit:
-            raise _too_large(int(announced), limit)
-        parts: list[bytes] = []
-        n_bytes = 0
-        with self._service.room.body(limit) as came:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _gone()
-                part = message.get("body", b"")
-                n_bytes += len(part)
-                if n_bytes > limit:
-                    raise _too_large(n_bytes, limit)
-                came(n_bytes)
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _refused(self, problem: Problem, form: ErrorForm) -> Answer | None:
         if problem.status == CLIENT_CLOSED:
@@ -255,9 +238,9 @@ async def while_connected(work: Awaitable[Answer], receive: Receive) -> Answer |
         The answer; None where the client went away, whose work is cancelled then.
     """
     working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
+    leaving = asyncio.ensure_future(_disconnected(receive))
     try:
-        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         working.cancel()
@@ -267,116 +250,12 @@ async def while_connected(work: Awaitable[Answer], receive: Receive) -> Answer |
         return None
     finally:
         working.cancel()
-        gone.cancel()
+        leaving.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def parsed(endpoint: Endpoint, body: bytes) -> Any:
-    """Read a body as what the endpoint takes.
-
-    Raises:
-        Problem: It is no JSON, or not of that form; 400.
-    """
-    assert endpoint.adapter is not None
-    try:
-        return endpoint.adapter.validate_json(body)
-    except ValidationError as exc:
-        if exc.error_count() > _MAX_FAULTS:
-            # not even looked at: each costs more than the part of the body that it is about
-            raise Problem(
-                400, "invalid_request", f"{exc.error_count():,} values of the body are wrong"
-            ) from None
-        faults = exc.errors(include_url=False, include_context=False)
-        if faults[0]["type"] == "json_invalid":
-            raise Problem(
-                400, "invalid_json", f"the body is no sound JSON: {faults[0]['msg']}"
-            ) from None
-        named = "; ".join(_said(fault) for fault in faults[:_NAMED_FAULTS])
-        more = f" and {len(faults) - _NAMED_FAULTS} more" if len(faults) > _NAMED_FAULTS else ""
-        raise Problem(
-            400, "invalid_request", f"{named}{more}", param=_where(faults[0]["loc"])
-        ) from None
-
-
-def _said(fault: Mapping[str, Any]) -> str:
-    """Say where a fault is, what may stand there, and what does."""
-    said = f"{_where(fault['loc'])}: {fault['msg']}"
-    if fault["type"] in ("missing", "extra_forbidden", "too_short", "too_long"):
-        return said  # which says it already
-    return f"{said}, not {_shown(fault['input'])}"
-
-
-def _shown(value: object) -> str:
-    """Write a wrong value as JSON does if it is short, and its kind if it is not."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        if not value:
-            return "an empty list"
-        first = "a list" if isinstance(value[0], list) else _shown(value[0])
-        return f"a list that begins with {first}"
-    shown = json.dumps(value)
-    if len(shown) <= _MAX_SHOWN:
-        return shown
-    return f"a string of {len(value)} characters" if isinstance(value, str) else "such a number"
-
-
-def _check_parts(body: bytes, max_tokens: int) -> None:
-    """Refuse bodies of so many parts that reading them would hold up everybody for seconds.
-
-    Raises:
-        Problem: There are more than any request within the token limit has; 413.
-    """
-    most = _PARTS_A_TOKEN * max_tokens
-    if len(body) <= most:
-        return
-    n_parts = sum(map(body.count, (b",", b"[", b"{")))
-    if n_parts > most:
-        raise Problem(
-            413,
-            "too_many_parts",
-            f"the body has {n_parts:,} commas and brackets, and the limit is {most:,}; send the "
-            "texts in several requests",
-        )
-
-
-def _where(location: Sequence[str | int]) -> str:
-    """Write a place in a body as programs would, without pydantic's names of alternatives."""
-    parts = [
-        part if isinstance(part, int) else part[:_MAX_SHOWN]
-        for part in location
-        if isinstance(part, int) or part.isidentifier()
-    ]
-    written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return written.lstrip(".") or "body"
-
-
-def _check_type(endpoint: Endpoint, exchange: Exchange) -> None:
-    given = exchange.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if given and given not in endpoint.content_types:
-        shown = given[:100].decode("latin-1")
-        raise Problem(
-            415,
-            "unsupported_media_type",
-            f"the body is sent as {shown!r}; send JSON, with 'Content-Type: application/json'",
-        )
-
-
-def _gone() -> Problem:
-    return Problem(CLIENT_CLOSED, "client_closed", "the client went away")
-
-
-def _too_large(n_bytes: int, limit: int) -> Problem:
-    return Problem(
-        413,
-        "body_too_large",
-        f"a body of {n_bytes:,} bytes or more, and the limit is {limit:,}; send the texts in "
-        "several requests",
-    )
 
 
 def _texts_field(endpoint: Endpoint | None) -> str | None:

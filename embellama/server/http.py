@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import httptools
 import uvicorn
@@ -16,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from embellama.errors import ConfigurationError
 from embellama.logs import log
+from embellama.server.descriptors import allow_connections
+from embellama.server.limits import Unsent
 from embellama.server.patience import Limit, ReadingClient
 from embellama.server.problems import Problem, response_bytes
 from embellama.server.settings import ServerConfig
@@ -36,11 +38,23 @@ Source: RFC 9112, 9.6.
 """
 
 
-def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
+Refused: TypeAlias = Callable[[int, str], None]
+"""Told the status and the code of each `Problem` that no application sees."""
+
+
+def _untold(status: int, code: str) -> None:
+    """Tell nobody."""
+
+
+def guarded(
+    config: ServerConfig, *, unsent: Unsent | None = None, on_refused: Refused = _untold
+) -> type[HttpToolsProtocol]:
     """Return a protocol that ends what takes too long, or is too much, before it is a request."""
 
     class Guarded(_GuardedProtocol):
         limits = config
+        behind = unsent or Unsent()
+        tell_refused = staticmethod(on_refused)
 
     return Guarded
 
@@ -53,6 +67,8 @@ class _GuardedProtocol(HttpToolsProtocol):
     """
 
     limits: ServerConfig
+    behind: Unsent
+    tell_refused: Refused
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -85,6 +101,7 @@ class _GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._limit.lift()
         self._reader.leave()
+        self.behind.drop(self.transport)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -214,11 +231,13 @@ class _GuardedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Wait for a client that reads its answer slowly, but not for one that does not."""
         super().pause_writing()
+        self.behind.add(self.transport)
         self._reader.watch(self.transport)
 
     def resume_writing(self) -> None:
         """Go on: it has read."""
         super().resume_writing()
+        self.behind.drop(self.transport)
         if not self.transport.is_closing():
             self._reader.leave()
 
@@ -228,6 +247,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         """Answer in place of the application, and read no more."""
         self._is_refused = True
         self._limit.lift()
+        self.tell_refused(problem.status, problem.code)
         if self.limits.access_log:
             log.info(
                 "embellama.connection.refused",
@@ -304,6 +324,7 @@ class Server(uvicorn.Server):
                 "another --host or --port"
             ) from why
         if self.started:
+            self.lifespan.state.get("on_listening", lambda: None)()
             scheme = "https" if self.config.is_ssl else "http"
             names = [sock.getsockname()[:2] for server in self.servers for sock in server.sockets]
             self._on_started([f"{scheme}://{f'[{h}]' if ':' in h else h}:{p}" for h, p in names])
@@ -338,17 +359,28 @@ def make_server(
     *,
     on_started: Callable[[list[str]], None],
     on_stopping: Callable[[], None],
+    unsent: Unsent | None = None,
+    on_refused: Refused = _untold,
 ) -> Server:
     """Make the server of an application; `Server.run` runs it until it is told to end.
+
+    Args:
+        app: The application.
+        config: Its settings.
+        on_started: Told the addresses it listens at.
+        on_stopping: Told that it takes no new connection any more.
+        unsent: Where it is counted what clients have not read yet.
+        on_refused: Told what is refused before the application sees it.
 
     Raises:
         ConfigurationError: Its certificate and key cannot be used.
     """
+    allow_connections(config.max_connections)
     settings = uvicorn.Config(
         app,
         host=config.host,
         port=config.port,
-        http=guarded(config),
+        http=guarded(config, unsent=unsent, on_refused=on_refused),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import math
@@ -30,6 +31,9 @@ FREE_BODY_BYTES = 64 << 10
 BODIES_AT_ONCE = 8
 """Larger ones together have as many times the bytes that one may have."""
 
+MAX_UNSENT_BYTES = 1 << 28
+"""Answers that may wait to be read before no new work is taken."""
+
 
 class Keys:
     """The keys that clients may show. Digests are compared, each of them, in constant time.
@@ -51,8 +55,9 @@ class Keys:
         found: dict[str, str] = {}
         lines = [] if path is None else _lines(path)
         for number, line in [*lines, *((None, other) for other in others)]:
-            name, separator, key = line.rpartition(":")
-            name, key = (name.strip(), key.strip()) if separator else ("", line.strip())
+            # the space tells a name from a key that has a colon in it
+            name, _, key = line.strip().rpartition(": ")
+            name, key = name.strip(), key.strip()
             where = f"{path}, line {number}" if number else "the keys given"
             if len(key) < MIN_KEY_CHARS or not key.isascii() or " " in key:
                 raise ConfigurationError(
@@ -102,6 +107,26 @@ def shown_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     if scheme.lower() == b"bearer" and token.strip():
         return token.strip()
     return headers.get(b"x-api-key")
+
+
+class Unsent:
+    """What was answered and not read yet, of the connections whose clients are behind."""
+
+    def __init__(self) -> None:
+        self._behind: set[asyncio.WriteTransport] = set()
+
+    def add(self, transport: asyncio.WriteTransport) -> None:
+        """Count a connection from now on."""
+        self._behind.add(transport)
+
+    def drop(self, transport: asyncio.WriteTransport) -> None:
+        """Count it no more."""
+        self._behind.discard(transport)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that wait in memory to be read."""
+        return sum(transport.get_write_buffer_size() for transport in self._behind)
 
 
 class TokenBuckets:
@@ -164,6 +189,7 @@ class Room:
         self._cost = 0
         self.n_requests = 0
         self.n_body_bytes = 0
+        self.unsent = Unsent()
 
     @contextmanager
     def admitted(
@@ -237,8 +263,29 @@ class Room:
         finally:
             self.n_body_bytes -= held
 
+    def check_unsent(self) -> None:
+        """Refuse new work while clients do not read what was done for them.
+
+        Raises:
+            Problem: Too much of it is in memory; 503.
+        """
+        n_bytes = self.unsent.n_bytes
+        if n_bytes > MAX_UNSENT_BYTES:
+            raise Problem(
+                503,
+                "overloaded",
+                f"answers of {n_bytes:,} bytes are not read by their clients yet, and the limit is "
+                f"{MAX_UNSENT_BYTES:,}; read yours, or try again later",
+                retry_after_s=RETRY_AFTER_S,
+            )
+
     def wait_s(self, priority: Priority = "bulk") -> float:
-        """Estimate how long a request that comes now would wait, in seconds."""
+        """Estimate how long a request that comes now would wait, in seconds.
+
+        That of all models together: they share the cores, so each makes the others slower, and a
+        wait that is promised too long refuses a request that could have been tried elsewhere, while
+        one that is too short fails after it cost something.
+        """
         return sum(pace.wait_s(priority) for pace in self._paces.values())
 
     @property

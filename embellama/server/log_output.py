@@ -115,7 +115,7 @@ def _json(fields: object) -> bytes:
 
 
 def _text(fields: Mapping[str, Any]) -> bytes:
-    rest = dict(fields)
+    rest = {name: value for name, value in fields.items() if value is not None or name == "event"}
     head = f"{rest.pop('timestamp')} {rest.pop('level'):<7} {_shown(rest.pop('event'), _SENTENCE)}"
     told = "".join(f" {name}={_shown(value)}" for name, value in rest.items())
     return f"{head}{told}\n".encode()
@@ -146,6 +146,8 @@ class _Bridge(logging.Handler):
             message = str(record.msg)
         if record.name == "asyncio":  # what follows its first line are objects, with what they hold
             message = message.partition("\n")[0]
+        if record.name == "uvicorn.error" and message.rstrip().endswith("CancelledError"):
+            return  # starlette's traceback of a lifespan that a second signal ended, as it should
         error = record.exc_info[1] if record.exc_info else None
         told = {} if error is None else {"error": type(error).__name__, "where": where(error)}
         level = record.levelname.lower()

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
-from embellama.config import EngineConfig, ModelConfig
+from embellama.config import ModelConfig
 from embellama.engine import EmbeddingEngine
-from embellama.errors import ConfigurationError, EmbellamaError
-from embellama.host import DEFAULT_MODEL, name_of
+from embellama.errors import ConfigurationError, EmbellamaError, ModelLoadError, OverloadedError
 from embellama.logs import log
 from embellama.model_info import ModelInfo
+from embellama.server.limits import MAX_WAITING_COST
 from embellama.server.problems import Problem
+from embellama.server.references import other_names
+from embellama.server.threads import on_thread
+
+T = TypeVar("T")
 
 State = Literal["unloaded", "loading", "loaded", "failed"]
 
@@ -23,7 +28,15 @@ FOREVER = -1.0
 LOADING_RETRY_S = 2.0
 UNLOAD_TIMEOUT_S = 30.0
 
-_OLLAMA_TAG = ":latest"
+FAILURE_PAUSE_S = 5.0
+"""How long after a load that failed requests are told so without another attempt."""
+
+MEMORY_WAIT_S = 5.0
+"""How long a load waits for memory that models in use take: most are for milliseconds."""
+
+MEMORY_LOOK_S = 0.02
+
+OLLAMA_TAG = ":latest"
 """What Ollama's clients put behind a name that has no tag."""
 
 
@@ -37,12 +50,17 @@ class Served:
         config: Its settings.
         keep_alive_s: Idle seconds after which it is unloaded; -1: never.
         is_starting: Whether the server loads it by itself right now, with nobody asking.
+        is_added: Whether an administrator added it, so that it goes if it cannot be loaded.
         error: Why it could not be loaded.
+        failed_at_s: When that was, on the clock of `time.monotonic`.
         n_users: Requests that use it.
         last_used_s: When the last one ended, on the clock of `time.monotonic`.
         info: What was loaded, the last time it was.
         loaded_at: When, in seconds since the epoch.
         changing: Held while it is loaded or unloaded.
+        loading: The load that all requests for it wait for.
+        n_placing: Administrators' loads of it that are not done.
+        other_names: What it is called besides by who knows what it was loaded from first.
     """
 
     name: str
@@ -50,12 +68,20 @@ class Served:
     config: ModelConfig
     keep_alive_s: float = FOREVER
     is_starting: bool = False
+    is_added: bool = False
     error: str | None = None
+    failed_at_s: float | None = None
     n_users: int = 0
     last_used_s: float = field(default_factory=time.monotonic)
     info: ModelInfo | None = None
     loaded_at: float | None = None
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    loading: asyncio.Task[ModelInfo] | None = None
+    n_placing: int = 0
+    other_names: Sequence[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.other_names = other_names(self.reference)
 
     @property
     def expires_in_s(self) -> float | None:
@@ -76,6 +102,9 @@ class ServedModels:
         configs: Settings by name, for those that have any.
         aliases: Other names.
         keep_alive_s: Idle seconds after which a model is unloaded; -1: never.
+        on_loaded: Called after each load.
+        max_waiting: Most requests that wait for loads.
+        max_wait_s: Longest that one of them waits.
 
     Raises:
         ConfigurationError: An alias means nothing, or has the name of a model.
@@ -89,8 +118,17 @@ class ServedModels:
         configs: Mapping[str, ModelConfig] | None = None,
         aliases: Mapping[str, str] | None = None,
         keep_alive_s: float = FOREVER,
+        on_loaded: Callable[[], None] = lambda: None,
+        max_waiting: int = 512,
+        max_wait_s: float = 60.0,
     ) -> None:
         self._engine = engine
+        self._max_waiting = max_waiting
+        self._max_wait_s = max_wait_s
+        self._n_waiting = 0
+        self._waiting_cost = 0
+        self.failure_pause_s = FAILURE_PAUSE_S
+        self._on_loaded = on_loaded
         self._keep_alive_s = keep_alive_s
         known = configs or {}
         self._served = {
@@ -122,9 +160,8 @@ class ServedModels:
             if self._served:
                 return next(iter(self._served.values()))
             raise Problem(503, "no_model", "no model is served yet; an administrator loads one")
-        plain = name.removesuffix(_OLLAMA_TAG)
-        for called in (name, plain):
-            found = self._served.get(self.aliases.get(called, called))
+        for called in (name, name.removesuffix(OLLAMA_TAG)):
+            found = self._served.get(self.aliases.get(called, called)) or self._by_other(called)
             if found is not None:
                 return found
         have = ", ".join([*self._served, *self.aliases]) or "none"
@@ -135,6 +172,14 @@ class ServedModels:
             param="model",
         )
 
+    def _by_other(self, called: str) -> Served | None:
+        """Find a model by what it is loaded from; by names of its kind only where one has them."""
+        for served in self._served.values():
+            if served.other_names[:1] == (called,):
+                return served
+        found = [served for served in self._served.values() if called in served.other_names]
+        return found[0] if len(found) == 1 else None
+
     def state(self, served: Served) -> State:
         """Tell how far a model is."""
         if self._engine.is_loaded(served.name):
@@ -144,36 +189,66 @@ class ServedModels:
         return "failed" if served.error is not None else "unloaded"
 
     @asynccontextmanager
-    async def use(self, served: Served) -> AsyncIterator[ModelInfo]:
+    async def use(
+        self, served: Served, *, within_s: float | None = None, cost: int = 0
+    ) -> AsyncIterator[ModelInfo]:
         """Hold a model, loading it first where it is not loaded.
 
+        Args:
+            served: The model.
+            within_s: Longest to wait for a load; as long as any request may take unless given.
+            cost: About the bytes that the request holds meanwhile.
+
         Raises:
-            Problem: The server is loading it since its own start; 503.
-            EmbellamaError: It could not be loaded.
+            Problem: It is not there in time, too many wait for it, or it cannot be loaded; 503.
+            OverloadedError: Models in use take the memory.
         """
         served.n_users += 1
         try:
-            yield await self._info(served)
+            limit_s = self._max_wait_s
+            yield await self._info(served, limit_s if within_s is None else within_s, cost)
         finally:
             served.n_users -= 1
             served.last_used_s = time.monotonic()
             if served.keep_alive_s == 0 and not served.n_users:
-                self._keep(asyncio.ensure_future(self._unload_idle(served)))
+                self._keep(self._unload_idle(served))
 
-    async def _info(self, served: Served) -> ModelInfo:
+    async def _info(self, served: Served, within_s: float, cost: int) -> ModelInfo:
         if served.info is not None and self._engine.is_loaded(served.name):
             return served.info
+        self._check_may_wait(served, cost)
+        # one load for all; a client that goes away does not end it
+        if served.loading is None or served.loading.done():
+            served.loading = self._keep(self.load(served))
+        loading = served.loading
+        self._n_waiting += 1
+        self._waiting_cost += cost
+        try:
+            done, _ = await asyncio.wait({loading}, timeout=within_s)
+        finally:
+            self._n_waiting -= 1
+            self._waiting_cost -= cost
+        if not done:
+            raise _still_loading(served, "is still being loaded")
+        try:
+            return loading.result()
+        except OverloadedError:
+            raise
+        except EmbellamaError as exc:
+            raise _not_loaded(served, self.failure_pause_s) from exc
+
+    def _check_may_wait(self, served: Served, cost: int) -> None:
         if served.is_starting:
-            raise Problem(
-                503,
-                "loading",
-                f"the model {served.name!r} is being loaded; try again in a moment",
-                retry_after_s=LOADING_RETRY_S,
+            raise _still_loading(served, "is being loaded")
+        if served.failed_at_s is not None:
+            left_s = served.failed_at_s + self.failure_pause_s - time.monotonic()
+            if left_s > 0:
+                raise _not_loaded(served, left_s)
+        n_waiting, bytes_waiting = self._n_waiting, self._waiting_cost + cost
+        if n_waiting >= self._max_waiting or (n_waiting and bytes_waiting > MAX_WAITING_COST):
+            raise _still_loading(
+                served, f"is not loaded, and {n_waiting} requests wait for loads already"
             )
-        # a client that goes away does not end a load that others may wait for
-        loading = asyncio.ensure_future(self.load(served))
-        self._keep(loading)
-        return await asyncio.shield(loading)
 
     async def load(self, served: Served, *, reference: str | None = None) -> ModelInfo:
         """Load a model, or replace it by another one without a failed request.
@@ -183,59 +258,122 @@ class ServedModels:
             reference: What it is from now on; what it was unless given.
 
         Raises:
+            Problem: It was given up while this waited for its turn; 404.
             EmbellamaError: It could not be loaded; what was there stays.
         """
         async with served.changing:
+            if self._served.get(served.name) is not served:
+                self.find(served.name)  # says what there is
             wanted = reference or served.reference
             is_there = self._engine.is_loaded(served.name)
             if is_there and wanted == served.reference and served.info is not None:
                 return served.info
             try:
-                served.info = await asyncio.to_thread(
-                    self._engine.load_model, wanted, name=served.name, config=served.config
-                )
+                served.info = await self._loaded(served, wanted)
             except EmbellamaError as exc:
-                served.error = str(exc)
                 log.warning("embellama.server.load_failed", model=served.name, error=str(exc))
+                if not isinstance(exc, OverloadedError):  # that is not the model's fault
+                    served.error = str(exc)
+                    served.failed_at_s = None if is_there else time.monotonic()
                 raise
-            served.error, served.reference = None, wanted
+            served.error, served.failed_at_s, served.reference = None, None, wanted
             served.loaded_at, served.last_used_s = time.time(), time.monotonic()
             if not is_there:  # what a request said of the one before ended with it
                 served.keep_alive_s = self._keep_alive_s
             for warning in served.info.warnings:
                 log.warning("embellama.model.warned", model=served.name, warning=warning)
+            self._on_loaded()
             return served.info
+
+    async def _loaded(self, served: Served, reference: str) -> ModelInfo:
+        """Have the engine load it, waiting for a moment where models in use take the memory."""
+        load = partial(self._engine.load_model, reference, name=served.name, config=served.config)
+        until_s = time.monotonic() + MEMORY_WAIT_S
+        while True:
+            try:
+                return await on_thread(load)
+            except OverloadedError:
+                if time.monotonic() > until_s:
+                    raise
+            except EmbellamaError:
+                raise
+            except Exception as exc:
+                raise ModelLoadError(f"{served.name!r} could not be loaded: {exc!r}") from exc
+            await asyncio.sleep(MEMORY_LOOK_S)
 
     async def unload(self, served: Served, *, only_idle: bool = False) -> bool:
         """Unload a model when its running work is done; False if it was not loaded, or is used."""
         async with served.changing:
-            if not self._engine.is_loaded(served.name) or (only_idle and served.n_users):
+            # a load may have come before this had its turn
+            is_kept = only_idle and not _is_over(served)
+            if is_kept or not self._engine.is_loaded(served.name):
                 return False
-            await asyncio.to_thread(
-                self._engine.unload_model, served.name, timeout_s=UNLOAD_TIMEOUT_S
+            await on_thread(
+                partial(self._engine.unload_model, served.name, timeout_s=UNLOAD_TIMEOUT_S)
             )
             return True
 
     def add(self, name: str, reference: str) -> Served:
         """Serve another model under a new name."""
-        served = Served(name, reference, ModelConfig(), self._keep_alive_s)
+        served = Served(name, reference, ModelConfig(), self._keep_alive_s, is_added=True)
         return self._served.setdefault(name, served)
 
-    def forget(self, served: Served) -> None:
-        """Serve a model no longer that could not be loaded."""
-        if self._served.get(served.name) is served and not self._engine.is_loaded(served.name):
-            del self._served[served.name]
+    async def place(
+        self, name: str, reference: str | None, *, keep_alive_s: float | None = None
+    ) -> Served:
+        """Load a model under a name, which may be new; done to its end also if nobody waits for it.
+
+        Args:
+            name: The name.
+            reference: What it is from now on; needed for a new name.
+            keep_alive_s: Idle seconds after which it is unloaded.
+
+        Raises:
+            Problem: The name is new, and nothing says what it is; 404.
+            EmbellamaError: It could not be loaded; a new name is gone again.
+        """
+        return await asyncio.shield(self._keep(self._place(name, reference, keep_alive_s)))
+
+    async def _place(self, name: str, reference: str | None, keep_alive_s: float | None) -> Served:
+        if name in self._served or reference is None:
+            served = self.find(name)
+        else:
+            served = self.add(name, reference)
+        served.n_placing += 1
+        try:
+            await self.load(served, reference=reference)
+        finally:
+            served.n_placing -= 1
+            if served.is_added and served.info is None and not served.n_placing:
+                self._served.pop(served.name, None)
+        if keep_alive_s is not None:
+            served.keep_alive_s = keep_alive_s
+        return served
+
+    def announce(self) -> None:
+        """Let it be known that `start` comes, so that no request loads anything before."""
+        for served in self.all():
+            served.is_starting = True
 
     async def start(self) -> None:
         """Load every model, one after the other. A failure is logged and kept; others go on."""
-        for served in self.all():
-            served.is_starting = True
-        for served in self.all():
-            try:
-                await self.load(served)
-            except EmbellamaError:
-                continue  # logged and kept above; a request will try again
-            finally:
+        self.announce()
+        starting = self.all()
+        try:
+            for served in starting:
+                try:
+                    await self.load(served)
+                except EmbellamaError:
+                    continue  # logged and kept above; a request will try again
+                except Exception as exc:  # noqa: BLE001 - logged and kept, and the others go on
+                    served.error = repr(exc)
+                    log.warning(
+                        "embellama.server.load_failed", model=served.name, error=served.error
+                    )
+                finally:
+                    served.is_starting = False
+        finally:
+            for served in starting:
                 served.is_starting = False
 
     async def unload_when_idle(self, *, every_s: float = 0.5) -> None:
@@ -246,58 +384,46 @@ class ServedModels:
                 await self._unload_idle(served)
 
     async def _unload_idle(self, served: Served) -> None:
-        if served.n_users or served.expires_in_s != 0.0 or not self._engine.is_loaded(served.name):
+        # one that is being loaded is not idle, and the others do not wait for it
+        if served.changing.locked() or not _is_over(served):
             return
         try:
             if await self.unload(served, only_idle=True):
                 log.info("embellama.server.unloaded", model=served.name, why="idle")
-        except EmbellamaError as exc:
-            log.warning("embellama.server.unload_failed", model=served.name, error=str(exc))
+        except Exception as exc:  # noqa: BLE001 - logged, and the other models' turn comes
+            log.warning("embellama.server.unload_failed", model=served.name, error=repr(exc))
 
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold a reference: the loop has only a weak one."""
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run it whoever waits; a reference is held since the loop has only a weak one."""
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # logged where it came from, also if nobody waits for it any more
 
 
-def served_references(
-    given: Sequence[str],
-    configured: EngineConfig,
-    model_settings: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, str], dict[str, ModelConfig]]:
-    """Work out names and settings of what is to be served: what was given, or configured.
-
-    Args:
-        given: References, with ``name=`` in front where wanted.
-        configured: The engine's settings, whose models are served where none is given, or
-            `DEFAULT_MODEL` where it has none either.
-        model_settings: Settings that hold for each model, whatever else is configured.
-
-    Raises:
-        ConfigurationError: Two have one name.
-    """
-    configs = {name_of(config): config for config in configured.all_models}
-    references: dict[str, str] = {}
-    if not given:
-        references = {name: str(c.model_path or name) for name, c in configs.items()}
-    for reference in given or ([] if references else [DEFAULT_MODEL]):
-        name, separator, rest = reference.partition("=")
-        if not separator and reference in configs:  # a configured model, by its name
-            rest = str(configs[reference].model_path or reference)
-        elif not separator:
-            name, rest = name_of(ModelConfig(model_path=reference)), reference
-        if name in references:
-            raise ConfigurationError(
-                f"two models would be called {name!r} ({references[name]} and {rest}); give one "
-                "of them a name: name=model"
-            )
-        references[name] = rest
-    return references, {
-        name: _overlaid(configs.get(name), model_settings or {}) for name in references
-    }
+def _is_over(served: Served) -> bool:
+    return not served.n_users and served.expires_in_s == 0.0
 
 
-def _overlaid(config: ModelConfig | None, settings: Mapping[str, Any]) -> ModelConfig:
-    if config is None or not settings:
-        return config or ModelConfig(**settings)
-    return ModelConfig(**{**config.model_dump(exclude_unset=True, exclude_none=True), **settings})
+def _still_loading(served: Served, how: str) -> Problem:
+    return Problem(
+        503,
+        "loading",
+        f"the model {served.name!r} {how}; try again in a moment",
+        retry_after_s=LOADING_RETRY_S,
+    )
+
+
+def _not_loaded(served: Served, retry_after_s: float) -> Problem:
+    """Say that much and no more: why, with its paths, is for administrators and the log."""
+    return Problem(
+        503,
+        "model_load_failed",
+        f"the model {served.name!r} could not be loaded; the server's log says why",
+        retry_after_s=max(1.0, retry_after_s),
+    )

@@ -16,7 +16,7 @@ Fewer do not fill the micro-batches of several contexts, and say nothing about w
 ENOUGH_S = 1.0
 """As good a sign of work to do is this much of it, in seconds, where texts are few and long."""
 
-MEASURED_S = 0.1
+MEASURED_S = 0.25
 """Least time over which a pace is measured."""
 
 MEMORY_S = 2.0

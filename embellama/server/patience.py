@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 MIN_BYTES_PER_S = 512
 """Who reads an answer more slowly is gone. Source: the default of Apache's MinRate is 500."""
+
+
+STEADY_BYTES_PER_S = 32 << 10
+"""What a whole answer has to be read at, so that its memory is given back in minutes."""
 
 
 class Limit:
@@ -55,23 +60,30 @@ class ReadingClient:
         self._every_s = every_s
         self._limit = Limit(loop, self._look)
         self._n_before = 0
+        self._n_looks_left = 0
         self._transport: asyncio.WriteTransport | None = None
 
     def watch(self, transport: asyncio.WriteTransport) -> None:
         """Begin to look, if there is anything to read."""
         n_left = transport.get_write_buffer_size()
         if n_left and not self._limit.is_running:
-            self._transport, self._n_before = transport, n_left
-            self._limit.set(self._every_s)
+            self._n_looks_left = 1 + math.ceil(n_left / (self._every_s * STEADY_BYTES_PER_S))
+            self._wait(transport, n_left)
 
     def leave(self) -> None:
         """Look no more."""
         self._limit.lift()
 
+    def _wait(self, transport: asyncio.WriteTransport, n_left: int) -> None:
+        self._transport, self._n_before = transport, n_left
+        self._limit.set(self._every_s)
+
     def _look(self) -> None:
         assert self._transport is not None
-        n_read = self._n_before - self._transport.get_write_buffer_size()
-        if n_read < self._every_s * MIN_BYTES_PER_S:
+        n_left = self._transport.get_write_buffer_size()
+        self._n_looks_left -= 1
+        is_slow = self._n_before - n_left < self._every_s * MIN_BYTES_PER_S
+        if is_slow or (n_left and not self._n_looks_left):
             self._transport.abort()
-        else:
-            self.watch(self._transport)
+        elif n_left:
+            self._wait(self._transport, n_left)

@@ -11,6 +11,7 @@ from embellama.errors import (
     BatchError,
     ContextError,
     EmbellamaError,
+    InputTooLongError,
     InvalidInputError,
 )
 
@@ -49,6 +50,9 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457; not every one is
         self.indices = indices
 
 
+ErrorForm: TypeAlias = Callable[[Problem], tuple[int, dict[str, Any]]]
+"""Gives a problem the status and the body that the clients of an API expect."""
+
 _STATUSES: Mapping[str, int] = {
     "configuration": 400,
     "invalid_input": 400,
@@ -56,6 +60,9 @@ _STATUSES: Mapping[str, int] = {
     "empty_input": 400,
     "input_too_long": 400,
     "model_not_found": 404,
+    "model_load": 400,
+    "gguf_format": 400,
+    "download": 502,
     "overloaded": 503,
     "context": 503,
     "timeout": 504,
@@ -64,12 +71,15 @@ _STATUSES: Mapping[str, int] = {
 """Of our errors by their code; 500 for all others."""
 
 
-def problem_of(error: EmbellamaError, *, field: str | None = None) -> Problem:
+def problem_of(
+    error: EmbellamaError, *, field: str | None = None, form: ErrorForm | None = None
+) -> Problem:
     """Translate an error of the engine.
 
     Args:
         error: The error.
         field: The field of the request that has the texts.
+        form: The API it came by, whose words for what mends it are said.
     """
     status = _STATUSES.get(error.code, 500)
     indices: tuple[int, ...] = ()
@@ -84,15 +94,12 @@ def problem_of(error: EmbellamaError, *, field: str | None = None) -> Problem:
     return Problem(
         status,
         error.code,
-        str(error),
+        _message(error, field, form),
         param=param,
         retry_after_s=retry if status in (429, 503) else None,
         indices=indices,
     )
 
-
-ErrorForm: TypeAlias = Callable[[Problem], tuple[int, dict[str, Any]]]
-"""Gives a problem the status and the body that the clients of an API expect."""
 
 _OPENAI_TYPES = {
     401: "authentication_error",
@@ -118,6 +125,22 @@ def openai_error(problem: Problem) -> tuple[int, dict[str, Any]]:
     return problem.status, {"error": error}
 
 
+def _message(error: EmbellamaError, field: str | None, form: ErrorForm | None) -> str:
+    """Return what the engine says, with what the client can send where that is about arguments."""
+    cut = None if form is None else _CUTS.get(form)
+    if cut is None or not isinstance(error, InputTooLongError) or not error.indices:
+        return str(error)
+    counts = zip(error.indices[:_NAMED], error.n_tokens, strict=False)
+    named = ", ".join(f"{index} ({n_tokens} tokens)" for index, n_tokens in counts)
+    n_more = len(error.indices) - _NAMED
+    more = f" and {n_more} more" if n_more > 0 else ""
+    what = "document" if field in ("documents", "texts") else "text"
+    return (
+        f"over the limit of {error.limit} tokens (special tokens included): {what} {named}{more}; "
+        f"split them, or send {cut} to have them cut"
+    )
+
+
 _TEI_STATUSES = {
     "Empty": 400,
     "Validation": 413,
@@ -129,6 +152,8 @@ _TEI_STATUSES = {
 """Source: ``From<&ErrorType> for StatusCode`` in its router/src/http/server.rs."""
 
 _TEI_TYPES = {
+    "model_load": "Backend",
+    "gguf_format": "Backend",
     "no_texts": "Empty",
     "invalid_input": "Tokenizer",
     "invalid_input_type": "Tokenizer",
@@ -162,6 +187,17 @@ def ollama_error(problem: Problem) -> tuple[int, dict[str, Any]]:
 def rerank_error(problem: Problem) -> tuple[int, dict[str, Any]]:
     """Return an error that Cohere's clients (message) and Jina's (detail) find."""
     return problem.status, {"message": problem.message, "detail": problem.message}
+
+
+_NAMED = 5
+
+_CUTS: Mapping[ErrorForm, str] = {
+    openai_error: '"embellama": {"overflow": "truncate"}',
+    tei_error: '"truncate": true',
+    ollama_error: '"truncate": true',
+    rerank_error: '"truncation": true',
+}
+"""How each API says that what is too long is cut."""
 
 
 def response_bytes(problem: Problem) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from embellama.cache import EmbeddingCache
@@ -13,6 +14,7 @@ from embellama.logs import log
 from embellama.server.app import make_app, make_service
 from embellama.server.http import make_server
 from embellama.server.log_output import written_log
+from embellama.server.references import check_references
 from embellama.server.service import Service
 from embellama.server.settings import ServerConfig
 from embellama.server.tracing import Tracing
@@ -48,11 +50,21 @@ def serve(
         )
         engine = stack.enter_context(EmbeddingEngine(bare, cache=cache))
         service = make_service(
-            config, engine, engine_config, model_settings=model_settings, cache=cache
+            config,
+            engine,
+            engine_config,
+            model_settings=model_settings,
+            cache=cache,
+            on_loaded=stack.enter_context(_rare_collections()),
         )
+        check_references({each.name: each.reference for each in service.models.all()})
         if config.traces:
             service.tracing = stack.enter_context(Tracing())
-        log.info("embellama.server.configured", **described(config, engine_config, service))
+        told = described(config, engine_config, service)
+        log.info(
+            "embellama.server.configured",
+            **(told if config.log_format == "json" else _changed(told)),
+        )
         if not config.is_loopback and not service.keys:
             log.warning(
                 "embellama.server.exposed",
@@ -68,8 +80,37 @@ def serve(
             service.is_stopping = True
             log.info("embellama.server.stopping", n_requests=service.room.n_requests)
 
-        make_server(make_app(service), config, on_started=started, on_stopping=stopping).run()
+        make_server(
+            make_app(service),
+            config,
+            on_started=started,
+            on_stopping=stopping,
+            unsent=service.room.unsent,
+            on_refused=service.metrics.refused,
+        ).run()
         log.info("embellama.server.stopped")
+
+
+@contextmanager
+def _rare_collections() -> Iterator[Callable[[], None]]:
+    """Keep the garbage collector out of answers; gives what to call when more has come to stay.
+
+    Going through the 100,000 objects of imported modules stops everything for a tenth of a second,
+    and by default once in some hundred requests, which leave almost no cycles behind.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(10_000, 20, 50)
+
+    def set_aside() -> None:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+    try:
+        yield set_aside
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 def _cache(config: ServerConfig) -> EmbeddingCache | None:
@@ -111,6 +152,20 @@ def described(
             if setting["from"] != "default"
         },
     }
+
+
+def _changed(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of what `described` returns the settings that somebody made, for people to read."""
+    changed: dict[str, Any] = {}
+    for part, settings in told.items():
+        if part == "sources":
+            continue
+        made = {n: v for n, v in settings.items() if f"{part}: {n}" in told["sources"]}
+        if part in ("server", "engine"):
+            changed |= made
+        else:
+            changed[part.replace(" ", ".", 1)] = {"reference": settings["reference"], **made}
+    return changed
 
 
 def _with_sources(config: LayeredConfig, without: set[str]) -> dict[str, Any]:

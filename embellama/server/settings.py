@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ByteSize, ConfigDict, Field, SecretStr, field_validator
+from pydantic import ByteSize, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from embellama.config import LayeredConfig
 from embellama.errors import ConfigurationError
@@ -44,7 +44,10 @@ class ServerConfig(LayeredConfig):
             each with a name of its own in front where wanted: ``"docs=minilm:Q8_0"``. The first is
             what requests mean that name none.
         aliases: Other names of models, as clients know them.
-        lazy: Load a model when it is first asked for.
+        default_prompts: By what clients call a model, its name or an alias: which of the model's
+            prompts is put in front of texts where a request chooses none, e.g. ``"query"``.
+        lazy: Load a model when it is first asked for. The ``lazy`` at the top of the TOML file
+            holds where ``[server]`` says nothing.
         keep_alive_s: Seconds without a request after which a model is unloaded, until it is asked
             for again; -1: never.
         api_key_file: A file of keys, one a line, each with a name in front where wanted:
@@ -89,6 +92,7 @@ class ServerConfig(LayeredConfig):
         "port": "EMBELLAMA_PORT",
         "models": "EMBELLAMA_MODELS",
         "aliases": "EMBELLAMA_ALIASES",
+        "default_prompts": "EMBELLAMA_DEFAULT_PROMPTS",
         "lazy": "EMBELLAMA_LAZY",
         "keep_alive_s": "EMBELLAMA_KEEP_ALIVE",
         "api_key_file": "EMBELLAMA_API_KEY_FILE",
@@ -124,6 +128,7 @@ class ServerConfig(LayeredConfig):
     port: int = Field(default=8080, ge=0, le=65535)
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     aliases: Mapping[str, str] = Field(default_factory=dict)
+    default_prompts: Mapping[str, str] = Field(default_factory=dict)
     lazy: bool = False
     keep_alive_s: float = Field(default=-1.0, ge=-1.0, le=10**9)
     api_key_file: Path | None = None
@@ -161,7 +166,8 @@ class ServerConfig(LayeredConfig):
             raise ConfigurationError(
                 f"'server' in the configuration file is {table!r}, not a table"
             )
-        return table
+        # the engine's own is no use to a server, which decides what it loads: one word for both
+        return {"lazy": document["lazy"], **table} if "lazy" in document else table
 
     @field_validator("models", "api_keys", "cors_origins", mode="before")
     @classmethod
@@ -171,17 +177,21 @@ class ServerConfig(LayeredConfig):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return tuple(value) if isinstance(value, list) else value
 
-    @field_validator("aliases", mode="before")
+    @field_validator("aliases", "default_prompts", mode="before")
     @classmethod
-    def _paired(cls, value: object) -> object:
+    def _paired(cls, value: object, info: ValidationInfo) -> object:
         """Take ``name=model`` pairs, between commas or in a sequence."""
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, list | tuple):
             pairs = [str(part).partition("=") for part in value]
-            if not all(name and model for name, _, model in pairs):
-                raise ValueError("an alias is written name=model")
-            return {name.strip(): model.strip() for name, _, model in pairs}
+            if not all(name and of_it for name, _, of_it in pairs):
+                raise ValueError(
+                    "an alias is written name=model"
+                    if info.field_name == "aliases"
+                    else "a default prompt is written model=name, such as e5=query"
+                )
+            return {name.strip(): of_it.strip() for name, _, of_it in pairs}
         return value
 
     @field_validator(

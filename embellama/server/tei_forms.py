@@ -33,7 +33,7 @@ def items_of(service: Service, inputs: object, field: str = "inputs") -> list[It
     items: Any = inputs if isinstance(inputs, list) and not is_ids else [inputs]
     if not items:
         raise Problem(400, "no_texts", f"`{field}` is an empty list; send a text", param=field)
-    check_count(service, len(items))
+    check_count(service, len(items), field)
     return list(items)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from embellama.errors import EmbeddingTimeoutError, EmptyInputError, InvalidInpu
 from embellama.inputs import listed
 from embellama.loaded_model import LoadedModel
 from embellama.request import EmbedOptions
+from embellama.server.counting import on_thread
 from embellama.server.problems import Problem
 from embellama.server.service import Service
 from embellama.tokenization import Tokenizer
@@ -92,10 +92,7 @@ async def tokens_of(
             names = {number: name for name, number in loaded.control_tokens(_SPELLINGS).items()}
             return [one(loaded, prompt + text, index, names) for index, text in enumerate(texts)]
 
-    try:
-        return await asyncio.to_thread(work)
-    finally:
-        gone.set()  # a thread cannot be cancelled; it ends with the text it is at
+    return await on_thread(work, gone)
 
 
 def _check(texts: Sequence[str], *, limit: int) -> None:

@@ -2,17 +2,81 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any, Self
 
 from embellama.errors import MissingDependencyError
+from embellama.logs import log
 from embellama.server.exchange import Exchange
 
-FLUSH_S = 5.0
+FLUSH_S = 1.0
 """How long the end of a server waits for a collector that does not take the last spans."""
 
 _SERVICE = "embellama"
+
+_SENDERS = ("urllib3.connectionpool", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
+"""Loggers that tell of every attempt to reach a collector, each time in several lines."""
+
+
+class _Sender:
+    """An exporter of spans that says once in words that nobody takes them, until somebody does.
+
+    Args:
+        exporter: Sends them.
+    """
+
+    def __init__(self, exporter: Any) -> None:
+        self._exporter = exporter
+        self._sending = threading.local()
+        self._is_warned = False
+        self._is_shut = False
+        for name in _SENDERS:
+            logging.getLogger(name).addFilter(self._kept)
+
+    def export(self, spans: Any) -> Any:
+        """Send spans; what the libraries below say of it is one warning of ours."""
+        self._sending.now = True
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            self._sending.now = False
+        if result.name != "SUCCESS":
+            self._warn()
+        elif not self._is_shut:
+            self._is_warned = False
+        return result
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait for what is under way."""
+        return bool(self._exporter.force_flush(timeout_millis))
+
+    def shutdown(self) -> None:
+        """Send nothing more, and give up what is being tried."""
+        if not self._is_shut:
+            self._is_shut = True
+            self._exporter.shutdown()
+
+    def forget(self) -> None:
+        """Let those loggers say again what they like."""
+        for name in _SENDERS:
+            logging.getLogger(name).removeFilter(self._kept)
+
+    def _kept(self, record: logging.LogRecord) -> bool:
+        if not getattr(self._sending, "now", False) or record.levelno < logging.WARNING:
+            return True
+        self._warn()
+        return False
+
+    def _warn(self) -> None:
+        if not self._is_warned:
+            self._is_warned = True
+            log.warning(
+                "embellama.traces.refused",
+                why="no collector takes the traces: start one, say where it is by "
+                "OTEL_EXPORTER_OTLP_ENDPOINT, or leave --traces out",
+            )
 
 
 class Tracing:
@@ -47,10 +111,11 @@ class Tracing:
         resource = Resource.create()  # with what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": _SERVICE}))
-        self._exporter = exporter if exporter is not None else OTLPSpanExporter()
+        self._sender = _Sender(exporter if exporter is not None else OTLPSpanExporter())
         # not the process's own provider: what else runs in it keeps its own
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        sender: Any = self._sender  # no SpanExporter, which is not imported above
+        self._provider.add_span_processor(BatchSpanProcessor(sender))
         self._tracer = self._provider.get_tracer("embellama.server")
         self._propagate = propagate
         self._trace = trace
@@ -128,15 +193,20 @@ class Tracing:
             span.set_attributes(attributes)
         span.end()
 
+    def flush(self) -> bool:
+        """Send what is there now; False where that took too long."""
+        return bool(self._provider.force_flush())
+
     def close(self) -> None:
         """Send what is left, for as long as `FLUSH_S`."""
-        too_long = threading.Timer(FLUSH_S, self._exporter.shutdown)
+        too_long = threading.Timer(FLUSH_S, self._sender.shutdown)
         too_long.daemon = True
         too_long.start()
         try:
             self._provider.shutdown()
         finally:
             too_long.cancel()
+            self._sender.forget()
 
     def __enter__(self) -> Self:
         return self

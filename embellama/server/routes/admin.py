@@ -12,7 +12,7 @@ from embellama.hub.reference import FileReference, parse_reference
 from embellama.server.embedding import embed
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.models import Served
+from embellama.server.models import OLLAMA_TAG, Served
 from embellama.server.problems import Problem
 from embellama.server.schemas.admin import (
     AllServedReply,
@@ -38,28 +38,41 @@ async def list_served(service: Service, exchange: Exchange, body: None) -> Answe
 async def load(service: Service, exchange: Exchange, body: LoadRequest) -> Answer:
     """Load a model, or put another one under its name; requests go on meanwhile."""
     reference = None if body.model is None else _named(body.model)
-    try:
-        served = service.models.find(body.name)
-        is_new = False
-    except Problem as problem:
-        if problem.status == 404 and reference is None:
-            raise Problem(
-                404,
-                "model_not_found",
-                f"{problem.message}; to serve another one, say what it is: "
-                '{"name": …, "model": "minilm:Q8_0"}',
-                param="name",
-            ) from None
-        served, is_new = service.models.add(body.name, reference or body.name), True
-    try:
-        await asyncio.shield(service.models.load(served, reference=reference))
-    except BaseException:
-        if is_new:
-            service.models.forget(served)
-        raise
-    if body.keep_alive_s is not None:
-        served.keep_alive_s = body.keep_alive_s
+    name = _own_name(service, body.name, is_new=reference is not None)
+    served = await service.models.place(name, reference, keep_alive_s=body.keep_alive_s)
     return answer(_described(service, served))
+
+
+def _own_name(service: Service, called: str, *, is_new: bool) -> str:
+    """Return the name of the model that is called so, or the same where it may be a new name.
+
+    Raises:
+        Problem: It is another name of a model; or there is none, and it is not to be added.
+    """
+    models = service.models
+    name = called.removesuffix(OLLAMA_TAG)
+    if is_new and name not in models.aliases and called not in models.aliases:
+        return name if any(served.name == name for served in models.all()) else called
+    try:
+        served = models.find(called)
+    except Problem as problem:
+        if problem.status not in (404, 503):
+            raise
+        raise Problem(
+            404,
+            "model_not_found",
+            f"{problem.message}; to serve another one, say what it is: "
+            '{"name": …, "model": "minilm:Q8_0"}',
+            param="name",
+        ) from None
+    if served.name not in (called, name):
+        raise Problem(
+            409,
+            "other_name",
+            f"{called!r} is another name of the model {served.name!r}; load it under that one",
+            param="name",
+        )
+    return served.name
 
 
 def _named(text: str) -> str:

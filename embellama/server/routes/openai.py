@@ -11,6 +11,7 @@ from embellama.server.embedding import details_of, embed, writable
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
 from embellama.server.models import Served
+from embellama.server.problems import Problem
 from embellama.server.schemas.openai import EmbeddingsReply, EmbeddingsRequest, Model, ModelsReply
 from embellama.server.service import Service
 from embellama.server.token_ids import Item
@@ -60,21 +61,25 @@ def _items(given: str | list[str] | list[int] | list[list[int]]) -> list[Item]:
 
 
 async def models(service: Service, exchange: Exchange, body: None) -> Answer:
-    """List what is served."""
+    """List what is served, under every name that it was given."""
+    named = [(served.name, served) for served in service.models.all()]
+    named += [(alias, service.models.find(name)) for alias, name in service.models.aliases.items()]
     return answer(
-        {"object": "list", "data": [_described(service, served) for served in service.models.all()]}
+        {"object": "list", "data": [_described(service, name, served) for name, served in named]}
     )
 
 
 async def model(service: Service, exchange: Exchange, body: None) -> Answer:
     """Describe one model."""
-    served = service.models.find(exchange.path_params["id"])
-    return answer(_described(service, served))
+    name = exchange.path_params["id"]
+    if not name:
+        raise Problem(404, "model_not_found", "the path names no model; GET /v1/models lists them")
+    return answer(_described(service, name, service.models.find(name)))
 
 
-def _described(service: Service, served: Served) -> dict[str, Any]:
+def _described(service: Service, name: str, served: Served) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "id": served.name,
+        "id": name,
         "object": "model",
         "created": int(served.loaded_at or service.started_at),
         "owned_by": "embellama",

@@ -52,7 +52,7 @@ async def _reranked(
 ) -> Answer:
     served = await able_model(service, body.model, "scores")
     exchange.model, exchange.n_texts = served.name, len(body.documents)
-    check_count(service, len(body.documents))
+    check_count(service, len(body.documents), "documents")
     ranked = await _ranked(service, exchange, served, body)
     if body.return_documents is not None:
         returns_documents = body.return_documents
@@ -110,12 +110,17 @@ async def _ranked(
         priority=priority,
         timeout_s=options.timeout_s,
     )
+    note_ranked(exchange, ranked)
+    return ranked
+
+
+def note_ranked(exchange: Exchange, ranked: list[RerankResult]) -> None:
+    """Note how much was scored and cut, and tell the client of cuts."""
     n_truncated = sum(found.n_dropped > 0 for found in ranked)
     exchange.n_tokens += sum(found.n_tokens - found.n_dropped for found in ranked)
     exchange.n_truncated += n_truncated
     if n_truncated:
         exchange.extra_headers.append((TRUNCATED, str(n_truncated).encode()))
-    return ranked
 
 
 def _text(given: Document, where: str, fields: list[str] | None) -> str:

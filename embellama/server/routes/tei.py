@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from embellama.errors import InputTooLongError, InvalidInputError
 from embellama.rerank.scoring import RerankResult
 from embellama.server.choice import able_model
-from embellama.server.embedding import TRUNCATED, computed, embed, writable
+from embellama.server.embedding import computed, embed, writable
 from embellama.server.endpoint import Endpoint, Handler
 from embellama.server.exchange import Answer, Exchange, answer
 from embellama.server.problems import Problem, problem_of, tei_error
-from embellama.server.routes.rerank import SEARCH_UNIT
+from embellama.server.routes.rerank import SEARCH_UNIT, note_ranked
 from embellama.server.routes.tei_tokens import token_vectors, tokenize
 from embellama.server.schemas.tei import (
     EmbedAllReply,
@@ -94,7 +94,7 @@ async def _compared(
             prompt_name=options.prompt_name,
         )
     except InvalidInputError as exc:
-        problem = problem_of(exc)
+        problem = problem_of(exc, form=tei_error)
         problem.message += "; text 0 is the source sentence, text 1 the first of the sentences"
         raise problem from exc
     rows = done.vectors
@@ -134,21 +134,13 @@ async def rerank(service: Service, exchange: Exchange, body: RerankRequest) -> A
             "end, with 'Right'",
             indices=exc.indices,
         ) from exc
-    _note(exchange, ranked)
+    note_ranked(exchange, ranked)
     content = [
         {"index": one.index, "score": one.score}
         | ({"text": one.document} if body.return_text else {})
         for one in ranked
     ]
     return answer(content, headers=headers_of(exchange, served, items))
-
-
-def _note(exchange: Exchange, ranked: list[RerankResult]) -> None:
-    n_truncated = sum(one.n_dropped > 0 for one in ranked)
-    exchange.n_tokens += sum(one.n_tokens - one.n_dropped for one in ranked)
-    exchange.n_truncated += n_truncated
-    if n_truncated:
-        exchange.extra_headers.append((TRUNCATED, b"%d" % n_truncated))
 
 
 async def info(service: Service, exchange: Exchange, body: None) -> Answer:

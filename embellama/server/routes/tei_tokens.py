@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from embellama.results import TokenEmbeddings
 from embellama.server.choice import able_model
-from embellama.server.embedding import computed, count_tokens
+from embellama.server.counting import count_tokens
+from embellama.server.embedding import computed
 from embellama.server.exchange import Answer, Exchange, answer
 from embellama.server.models import Served
+from embellama.server.options import prompted
 from embellama.server.problems import Problem
 from embellama.server.schemas.common import NO_EXTENSION, Extension
 from embellama.server.schemas.tei import EmbedAllRequest, TokenizeRequest
@@ -45,9 +47,10 @@ async def token_vectors(service: Service, exchange: Exchange, body: EmbedAllRequ
     inputs = readable(items, service.config.token_ids)
     options = body.embellama or NO_EXTENSION
     priority = options.priority or _by_number(inputs)
+    counted = prompted(served.info, inputs, options, options.prompt_name or body.prompt_name)
 
     async def compute(timeout_s: float) -> list[TokenEmbeddings]:
-        await _check_size(service, served, inputs)
+        await _check_size(service, served, counted)
         return await service.engine.aembed_tokens(
             served.name,
             inputs,
@@ -63,7 +66,7 @@ async def token_vectors(service: Service, exchange: Exchange, body: EmbedAllRequ
         )
 
     done = await computed(
-        service, exchange, served, inputs, compute, priority=priority, timeout_s=options.timeout_s
+        service, exchange, served, counted, compute, priority=priority, timeout_s=options.timeout_s
     )
     exchange.n_tokens += sum(len(text.input_ids) for text in done)
     parts = []
@@ -88,13 +91,13 @@ async def _check_size(service: Service, served: Served, inputs: Sequence[Item]) 
     limit = MAX_COMPONENTS // info.n_embd
     if most <= limit:
         return
-    n_tokens = min(await count_tokens(service, info.name, inputs), info.n_ctx * len(inputs))
+    n_tokens = await count_tokens(service, info.name, inputs, most=limit, most_each=info.n_ctx)
     if n_tokens > limit:
         raise Problem(
             400,
             "too_many_tokens",
-            f"the vectors of {n_tokens} tokens, and the limit is {limit} tokens of {info.n_embd} "
-            "numbers an answer; send the texts in several requests",
+            f"the vectors of {n_tokens} tokens or more, and the limit is {limit} tokens of "
+            f"{info.n_embd} numbers an answer; send the texts in several requests",
         )
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from embellama.server.schemas.common import Extension, ModelName, Reply, Request, Texts
 
-ServedName = Annotated[str, Field(pattern=r"^[\w.:@+-]{1,200}$")]
-"""What a model can be called: no slash, so that a name is never a path."""
+_NAME = re.compile(r"[\w.:@+-][\w.:@+/-]{0,199}")
+
+
+def _sound(name: str) -> str:
+    if _NAME.fullmatch(name) is None or ".." in name:
+        raise ValueError(
+            "a model's name has 1 to 200 letters, digits and . : @ + - _ /, and neither begins "
+            "with / nor has .. in it"
+        )
+    return name
+
+
+ServedName = Annotated[str, AfterValidator(_sound), Field(json_schema_extra={"maxLength": 200})]
+"""What a model can be called. A name is never read as a path, and does not look like one."""
 
 
 class LoadRequest(Request):

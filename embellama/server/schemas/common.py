@@ -12,7 +12,15 @@ ModelName = Annotated[str, Field(max_length=512)]
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
-Texts = Annotated[list[str], Field(fail_fast=True)]
+MAX_LISTED = 1 << 17
+"""Items of any list but token ids: far more than any server takes."""
+
+PromptName = Annotated[str, Field(max_length=256)]
+
+Prompt = Annotated[str, Field(max_length=8192)]
+"""What is put in front of every text, and so counts as often as there are texts."""
+
+Texts = Annotated[list[str], Field(max_length=MAX_LISTED, fail_fast=True)]
 """Texts, of which only the first wrong one is told: telling all takes seconds and gigabytes."""
 
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
@@ -32,9 +40,17 @@ def _kind_of_input(given: object) -> str | None:
 
 TextsOrIds = Annotated[
     Annotated[str, Tag("a text")]
-    | Annotated[list[str], Field(min_length=1, fail_fast=True), Tag("a list of texts")]
+    | Annotated[
+        list[str],
+        Field(min_length=1, max_length=MAX_LISTED, fail_fast=True),
+        Tag("a list of texts"),
+    ]
     | Annotated[TokenIds, Tag("token ids")]
-    | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True), Tag("lists of token ids")],
+    | Annotated[
+        list[TokenIds],
+        Field(min_length=1, max_length=MAX_LISTED, fail_fast=True),
+        Tag("lists of token ids"),
+    ],
     Discriminator(
         _kind_of_input,
         custom_error_type="input_type",
@@ -96,8 +112,8 @@ class Extension(BaseModel):
     )
 
     kind: Literal["query", "document"] | None = None
-    prompt: str | None = None
-    prompt_name: str | None = None
+    prompt: Prompt | None = None
+    prompt_name: PromptName | None = None
     overflow: Literal["error", "truncate", "window"] | None = None
     truncate_side: Literal["left", "right"] = "right"
     max_tokens: int | None = Field(default=None, ge=1, lt=2**31)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from embellama.server.schemas.common import ModelName, Reply, Request
+from embellama.server.schemas.common import MAX_LISTED, ModelName, Reply, Request
 
-Document: TypeAlias = str | dict[str, str]
+Document: TypeAlias = Annotated[
+    Annotated[str, Tag("a text")] | Annotated[dict[str, str], Tag("an object")],
+    Discriminator(
+        lambda given: "a text" if isinstance(given, str) else "an object",
+    ),
+]
 """A text, or an object with texts in it; its ``text`` counts unless other fields are named."""
 
 
@@ -61,9 +66,9 @@ class RerankRequest(Request):
 
     model: ModelName | None = None
     query: Document
-    documents: list[Document] = Field(min_length=1, fail_fast=True)
+    documents: list[Document] = Field(min_length=1, max_length=MAX_LISTED, fail_fast=True)
     top_n: int | None = Field(default=None, ge=1, lt=2**31)
-    rank_fields: Annotated[list[str], Field(min_length=1, fail_fast=True)] | None = None
+    rank_fields: Annotated[list[str], Field(min_length=1, max_length=100)] | None = None
     return_documents: bool | None = None
     truncation: bool | None = None
     max_tokens_per_doc: int | None = Field(default=None, ge=1, lt=2**31)

@@ -5,25 +5,57 @@ Source: docs/openapi.json and router/src/http/types.rs of huggingface/text-embed
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from embellama.server.schemas.common import Extension, ModelName, Reply, Request, Texts, TokenId
+from embellama.server.schemas.common import (
+    MAX_LISTED,
+    Extension,
+    ModelName,
+    PromptName,
+    Reply,
+    Request,
+    Texts,
+    TokenId,
+)
+
+_Mixed: TypeAlias = Annotated[
+    Annotated[str, Tag("a text")] | Annotated[list[TokenId], Field(fail_fast=True), Tag("ids")],
+    Discriminator(lambda given: "ids" if isinstance(given, list) else "a text"),
+]
+
+
+def _kind_of_inputs(given: object) -> str | None:
+    """Tell by its first item what is meant, so that nothing is gone through twice."""
+    if isinstance(given, str):
+        return "a text"
+    if not isinstance(given, list):
+        return "an object" if isinstance(given, dict) else None
+    return "token ids" if given and isinstance(given[0], int) else "a list"
+
+
+_Kinds: TypeAlias = (
+    Annotated[str, Tag("a text")]
+    | Annotated[list[TokenId], Field(fail_fast=True), Tag("token ids")]
+    | Annotated[list[_Mixed], Field(max_length=MAX_LISTED, fail_fast=True), Tag("a list")]
+)
+
+_OneOf = partial(
+    Discriminator,
+    _kind_of_inputs,
+    custom_error_type="input_type",
+)
 
 Inputs: TypeAlias = Annotated[
-    str
-    | Texts
-    | Annotated[list[TokenId], Field(fail_fast=True)]
-    | Annotated[list[str | Annotated[list[TokenId], Field(fail_fast=True)]], Field(fail_fast=True)],
-    Field(union_mode="left_to_right"),
+    _Kinds,
+    _OneOf(custom_error_message="give a text, token ids, or a list of texts and lists of ids"),
 ]
 """A text, the token ids of one, or a list of texts and token ids."""
 
 Direction: TypeAlias = Literal["Left", "Right", "left", "right"]
 """Which end a cut takes away; huggingface_hub writes it small."""
-
-PromptName: TypeAlias = Annotated[str, Field(max_length=512)]
 
 
 class Truncation(Request):
@@ -81,7 +113,13 @@ class RootRequest(EmbedRequest):
     The reference serves one of them there, as it was started; huggingface_hub sends both.
     """
 
-    inputs: Inputs | SimilarityInputs  # type: ignore[assignment]
+    inputs: Annotated[  # type: ignore[assignment]
+        _Kinds | Annotated[SimilarityInputs, Tag("an object")],
+        _OneOf(
+            custom_error_message="give a text, token ids, a list of texts and lists of ids, or an "
+            "object of a source_sentence and sentences"
+        ),
+    ]
     parameters: SimilarityParameters | None = None
 
 
@@ -98,7 +136,14 @@ class RerankRequest(Truncation):
 class TokenizeRequest(Request):
     """``POST /tokenize``."""
 
-    inputs: Annotated[str | Texts, Field(union_mode="left_to_right")]
+    inputs: Annotated[
+        Annotated[str, Tag("a text")] | Annotated[Texts, Tag("a list")],
+        Discriminator(
+            lambda given: {str: "a text", list: "a list"}.get(type(given)),
+            custom_error_type="input_type",
+            custom_error_message="give a text, or a list of texts",
+        ),
+    ]
     add_special_tokens: bool = True
     prompt_name: PromptName | None = None
     model: ModelName | None = None

@@ -69,7 +69,14 @@ def serving(config=None, *, models=None, backend=None, cache=None, wait=True, en
         def stopping():
             service.is_stopping = True
 
-        server = make_server(make_app(service), config, on_started=tell, on_stopping=stopping)
+        server = make_server(
+            make_app(service),
+            config,
+            on_started=tell,
+            on_stopping=stopping,
+            unsent=service.room.unsent,
+            on_refused=service.metrics.refused,
+        )
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

@@ -1,10 +1,14 @@
 """Loading, replacing and unloading while requests go on; the cache of vectors."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from embellama import EmbeddingEngine, EngineConfig
 from embellama.cache import EmbeddingCache
+from embellama.errors import DownloadError, GGUFFormatError, ModelLoadError, ModelNotFoundError
+from tests.conftest import QUIET
 from tests.integration.server.running import serving
 
 KEY = "a-key-of-this-test"
@@ -65,7 +69,9 @@ def test_no_path_is_read_from_a_client(keyed, path):
         ({"name": "unknown"}, 404, "to serve another one, say what it is"),
         ({"name": "new", "model": "no-such-model"}, 404, "no model named 'no-such-model'"),
         ({"name": "new", "model": "hf:bad"}, 400, "is not a reference to the hub"),
-        ({"name": "../x", "model": "minilm"}, 400, "name"),
+        ({"name": "../x", "model": "minilm"}, 400, "neither begins with / nor has .. in it"),
+        ({"name": "/x", "model": "minilm"}, 400, "neither begins with / nor has .. in it"),
+        ({"name": "a b", "model": "minilm"}, 400, "1 to 200 letters, digits"),
     ],
 )
 def test_what_cannot_be_loaded_is_said(keyed, asked, status, message):
@@ -147,3 +153,89 @@ def test_without_a_cache_its_endpoints_say_how_to_have_one(keyed):
         status, value = keyed.json(path, body, method=method, headers=ADMIN)
         assert status == 404
         assert "--cache-size" in value["error"]["message"]
+
+
+def test_an_alias_is_not_loaded_and_its_model_is_named(tiny_path):
+    config = {"api_keys": (KEY,), "aliases": {"other": "tiny"}}
+    with serving(config, models={"tiny": tiny_path}) as running:
+        for asked in ({"name": "other"}, {"name": "other", "model": "minilm:F16"}):
+            status, value = running.json("/admin/models/load", asked, headers=ADMIN)
+            assert (status, value["error"]["code"]) == (409, "other_name")
+            assert "another name of the model 'tiny'" in value["error"]["message"]
+        asked = {"name": "tiny:latest"}
+        assert running.json("/admin/models/load", asked, headers=ADMIN)[0] == 200
+        _, value = running.json("/admin/models", headers=ADMIN)
+        assert [each["name"] for each in value["models"]] == ["tiny"]
+
+
+def test_a_name_may_have_a_slash(keyed, minilm_path):
+    asked = {"name": "org/more", "model": "minilm:F16"}
+    assert keyed.json("/admin/models/load", asked, headers=ADMIN)[0] == 200
+    assert keyed.json("/v1/models/org/more", headers=ADMIN)[1]["id"] == "org/more"
+
+
+def test_what_an_administrator_cannot_load_is_no_fault_of_the_server(tiny_path, monkeypatch):
+    config = {"api_keys": (KEY,)}
+    with serving(config, models={"tiny": tiny_path}) as running:
+        asked = {"name": "new", "model": "minilm:F16"}
+        for error, status in (
+            (ModelLoadError("'new' needs 9 bytes and the memory limit is 8"), 400),
+            (GGUFFormatError("no magic"), 400),
+            (DownloadError("the hub does not answer"), 502),
+        ):
+
+            def load(*given, error=error, **options):
+                raise error
+
+            monkeypatch.setattr(running.service.engine, "load_model", load)
+            got, value = running.json("/admin/models/load", asked, headers=ADMIN)
+            assert (got, value["error"]["code"]) == (status, error.code)
+            assert value["error"]["message"] == str(error)
+
+
+def test_models_are_listed_under_every_name_and_echo_the_one_asked_for(tiny_path):
+    with serving({"aliases": {"other": "tiny"}}, models={"tiny": tiny_path}) as running:
+        _, value = running.json("/v1/models")
+        assert [each["id"] for each in value["data"]] == ["tiny", "other"]
+        for name in ("tiny", "other", str(tiny_path)):
+            status, value = running.json(f"/v1/models/{name}")
+            assert (status, value["id"]) == (200, name)
+        status, value = running.json("/v1/models/")
+        assert (status, value["error"]["code"]) == (404, "model_not_found")
+
+
+def test_who_names_no_model_gets_one_that_can_be_loaded(tiny_path, tmp_path):
+    models = {"broken": tmp_path / "none.gguf", "tiny": tiny_path}
+    asked = {"inputs": {"source_sentence": "a", "sentences": ["b"]}}
+    with serving({"lazy": True}, models=models) as running:
+        assert running.json("/similarity", asked)[0] == 200
+        assert running.json("/similarity", {"model": "broken", **asked})[0] == 503
+        pair = {"query": "a", "documents": ["b"]}
+        assert running.json("/v1/rerank", pair)[0] == 503  # the broken one may be able
+
+
+def test_models_that_push_each_other_out_answer_all_the_same(minilm_path):
+    with EmbeddingEngine() as engine:
+        n_bytes = engine.load_model(minilm_path, config=QUIET).memory_bytes
+    limited = EngineConfig(memory_limit_bytes=int(n_bytes * 1.7))
+    models = {"a": minilm_path, "b": minilm_path}
+    with (
+        serving({"lazy": True}, models=models, engine_config=limited) as running,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        asked = [
+            threads.submit(running.json, "/v1/embeddings", {"model": name, "input": "a"})
+            for name in "aabbab" * 4
+        ]
+        assert {each.result()[0] for each in asked} == {200}
+
+
+def test_a_model_that_is_always_pushed_out_is_said(tiny_path, monkeypatch):
+    async def gone(*given, **options):
+        raise ModelNotFoundError("no model 'tiny' is loaded")
+
+    with serving(models={"tiny": tiny_path}) as running:
+        monkeypatch.setattr(running.service.engine, "aembed_detailed", gone)
+        status, headers, data = running.request("/v1/embeddings", {"input": "a"})
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"was unloaded 10 times" in data

@@ -58,6 +58,7 @@ def test_a_model_that_fails_at_start_is_named_until_it_is_there(tiny_path):
         assert running.json("/ready")[0] == 503
         assert running.json("/health")[0] == 200
         backend.fails = False
+        running.service.models.failure_pause_s = 0.0
         assert running.json("/v1/embeddings", {"input": "a", "model": "a"})[0] == 200
         status, value = running.json("/ready")
         assert (status, value["models"]) == (503, {"a": "loaded", "b": "failed"})
@@ -70,7 +71,7 @@ def test_a_server_that_loads_nothing_by_itself_is_ready_at_once(tiny_path):
     backend.may_load.set()
     with serving({"lazy": True}, models={"tiny": tiny_path}, backend=backend) as running:
         assert running.json("/ready") == (200, {"status": "ready", "models": {"tiny": "unloaded"}})
-        assert running.json("/v1/embeddings", {"input": "a"})[0] == 500
+        assert running.json("/v1/embeddings", {"input": "a"})[0] == 503
         assert running.json("/ready") == (200, {"status": "ready", "models": {"tiny": "failed"}})
 
 

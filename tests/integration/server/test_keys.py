@@ -77,7 +77,7 @@ def test_every_endpoint_asks_for_a_key_but_those_for_probes(keyed):
 
 def test_who_may_ask_may_not_administrate(keyed):
     assert keyed.json("/admin/models")[0] == 401
-    assert keyed.json("/admin/models", headers=bearer(KEY))[0] == 401
+    assert keyed.json("/admin/models", headers=bearer(KEY))[0] == 403
     assert keyed.json("/admin/models", headers=bearer(ADMIN))[0] == 200
 
 

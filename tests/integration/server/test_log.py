@@ -122,6 +122,24 @@ def test_a_server_tells_what_it_is_and_what_it_does(capfd, tiny_path, monkeypatc
     assert not structlog.is_configured()
 
 
+def test_for_people_only_what_somebody_set_and_what_there_is_to_say_is_told(capfd, tiny_path):
+    def use(running):
+        assert running.json("/v1/embeddings", {"input": "a"})[0] == 200
+
+    config = {"models": (f"tiny={tiny_path}",), "max_texts": 7, "log_format": "text"}
+    text = Served(capfd, config, use, model_settings={"n_threads": 1}).text
+    first, *others = text.splitlines()
+    told = first.partition(" embellama.server.configured ")[2]
+    assert told.startswith("port=0 models=[")
+    assert " max_texts=7 log_format=text model.tiny={" in told
+    assert told.endswith('.gguf","n_threads":1}')
+    assert "sources" not in told
+    [answered] = [line for line in others if "request.answered" in line]
+    assert " status=200 " in answered
+    assert " code=" not in answered
+    assert "None" not in text
+
+
 def test_a_server_that_cannot_start_leaves_logging_as_it_was(tiny_path):
     handlers = list(logging.getLogger().handlers)
     same = (f"a={tiny_path}", f"a={tiny_path}")
@@ -192,7 +210,7 @@ def test_nothing_that_a_client_sends_makes_a_line_or_is_in_one(capfd, tiny_path,
     served = Served(capfd, config, use)
     assert "forged" not in served.text
     assert told not in served.text
-    assert all(line[:2] in ('{"', "20") for line in served.text.splitlines())
+    assert [line for line in served.text.splitlines() if line[:2] not in ('{"', "20")] == []
     if form == "json":
         assert len(served.named("embellama.request.answered")) >= 15
 

@@ -82,8 +82,7 @@ def test_a_burst_of_small_requests_finds_room(tiny_path, n_texts):
         body = {"input": ["a" * n + " b" for n in range(1, n_texts + 1)]}
         return await asyncio.gather(*(ask(url, body) for _ in range(300 // n_texts)))
 
-    config = {"max_wait_s": 2.0}
-    with serving(config, models={"tiny": tiny_path}, backend=FakeBackend(slowly)) as running:
+    with serving(models={"tiny": tiny_path}, backend=FakeBackend(slowly)) as running:
         for _ in range(2):  # when nothing is known of its pace, and when it is
             assert {status for status, _, _ in asyncio.run(burst(running.url))} == {200}
 

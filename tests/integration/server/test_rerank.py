@@ -156,7 +156,7 @@ def test_what_is_not_applied_is_said(reranker):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ({"documents": []}, "documents: List should have at least 1 item"),
+        ({"documents": []}, "documents: the list is empty"),
         ({"documents": "a panda"}, "documents"),
         ({"documents": [{"title": "a panda"}]}, "documents[0] has no field 'text'"),
         ({"documents": ["hi", {"text": 5}]}, "documents[1]"),

@@ -60,7 +60,7 @@ def ended(*arguments, env=None, blocked=None):
 def test_a_life(minilm_path, engine):
     # what is no line of JSON is an error in `server_process` itself
     arguments = (f"minilm={minilm_path}", "--alias", "text-embedding-3-small=minilm")
-    env = {**ONE_THREAD, "EMBELLAMA_API_KEYS": f"tests:{SECRET}", "EMBELLAMA_MAX_TEXTS": "7"}
+    env = {**ONE_THREAD, "EMBELLAMA_API_KEYS": f"tests: {SECRET}", "EMBELLAMA_MAX_TEXTS": "7"}
     key = {"Authorization": f"Bearer {SECRET}"}
     with server_process(*arguments, env=env) as (process, url, lines):
         status, rows = embed(
@@ -115,7 +115,10 @@ def test_it_is_configured_by_variables_and_a_file(minilm_path, tmp_path):
         "EMBELLAMA_CACHE_SIZE": "1MB",
     }
     with server_process(env=env) as (_, url, lines):
-        assert [m["id"] for m in Running(None, url).json("/v1/models")[1]["data"]] == ["mine"]
+        assert [m["id"] for m in Running(None, url).json("/v1/models")[1]["data"]] == [
+            "mine",
+            "other",
+        ]
         body = {"model": "other", "embellama": {"details": True}}
         for cached in (False, True):
             _, value = Running(None, url).json("/v1/embeddings", {"input": "a", **body})
@@ -210,6 +213,24 @@ def test_what_is_not_done_in_time_is_told_so(minilm_path):
     assert lines[-1]["event"] == "embellama.server.stopped"
 
 
+def test_a_second_signal_ends_it_at_once_and_without_a_traceback(minilm_path):
+    long = [f"{n} " + " ".join(SENTENCES[n % 60 : n % 60 + 4]) for n in range(1500)]
+    with (
+        server_process(f"m={minilm_path}", env=ONE_THREAD) as (process, url, lines),
+        ThreadPoolExecutor(1) as threads,
+    ):
+        threads.submit(embed, url, long)
+        wait_for_requests(url, 1)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        process.wait(END_S)
+        assert time.monotonic() - began < 10
+    assert "Traceback" not in json.dumps(lines)
+    assert "embellama.server.stopping" in [line["event"] for line in lines]
+
+
 # ── what does not start ──────────────────────────────────────────────────────────────────────
 
 
@@ -266,8 +287,58 @@ def test_an_alias_of_nothing():
     assert "stands for 'docs', which is not served; there are: minilm" in said
 
 
-def test_a_model_that_is_missing_is_said_by_the_log_and_by_ready(tmp_path):
-    """Others go on, and it may come: the server lives, and is not ready."""
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("m=/none/x.gguf", "'/none/x.gguf', and there is no such file"),
+        ("docs=nonsense", "no model named 'nonsense' in the catalogue"),
+        ("=minilm", "'=minilm' lacks the name"),
+    ],
+)
+def test_a_model_that_cannot_be_there(given, message):
+    status, log, said = ended("--lazy", "--port", "0", given)
+    assert status in (1, 2)
+    assert message in said
+    assert not any("server.started" in line for line in log)
+
+
+def test_nothing_is_loaded_where_the_port_is_taken(minilm_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        status, log, said = ended("--port", taken.getsockname()[1], f"m={minilm_path}")
+    assert status == 2
+    assert "cannot listen at 127.0.0.1" in said
+    assert not any("model.loaded" in line for line in log)
+
+
+_SLOW = """
+import sys, time
+from embellama.cli import main
+from embellama.engine import EmbeddingEngine
+EmbeddingEngine.load_model = lambda *given, **options: time.sleep(60)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_load_that_goes_on_does_not_keep_it(minilm_path):
+    arguments = (f"m={minilm_path}", "--port", "0", "--shutdown-timeout", "500ms")
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SLOW, "serve", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    with process.stderr:
+        for line in process.stderr:
+            if "server.started" in line:
+                break
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(END_S) == 0
+        assert time.monotonic() - began < 10
+
+
+def test_a_model_that_is_broken_is_said_by_the_log_and_by_ready(tmp_path):
+    """Others go on, and it may be mended: the server lives, and is not ready."""
+    (tmp_path / "none.gguf").write_bytes(b"GGUF" + bytes(100))
     arguments = (f"m={tmp_path / 'none.gguf'}",)
     with server_process(*arguments, env=ONE_THREAD, ready=False) as (process, url, lines):
         end = time.monotonic() + END_S
@@ -275,8 +346,8 @@ def test_a_model_that_is_missing_is_said_by_the_log_and_by_ready(tmp_path):
             assert time.monotonic() < end
             time.sleep(0.02)
         status, value = Running(None, url).json("/v1/embeddings", {"input": "a"})
-        assert status == 404
-        assert "none.gguf" in value["error"]["message"]
+        assert (status, value["error"]["code"]) == (503, "model_load_failed")
+        assert "none.gguf" not in value["error"]["message"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(END_S) == 0
     failed = [line for line in lines if line["event"] == "embellama.server.load_failed"]

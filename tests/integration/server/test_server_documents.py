@@ -15,6 +15,7 @@ import pytest
 from embellama import EmbeddingCache, EngineConfig
 from embellama.cli.serve import OPTIONS
 from embellama.config import CONFIG_FILE_VARIABLE
+from embellama.errors import EmbellamaError, ModelError
 from embellama.server.app import ENDPOINTS
 from embellama.server.schemas.common import Extension
 from embellama.server.schemas.rerank import RerankExtension
@@ -191,8 +192,18 @@ def test_every_code_of_a_refusal_is_told():
                     if isinstance(argument, ast.Constant)
                 }
     told = {code for row in table_after("## Limits") for code in quoted(row[1])}
-    # told where they belong: nobody gets the first, and the others' messages say all there is
-    assert codes - told == {"client_closed", "no_texts", "path_refused"}
+    assert codes - told == {"client_closed"}  # nobody gets it
+
+
+def test_every_code_of_the_engine_is_told():
+    codes, found = set(), [EmbellamaError]
+    while found:
+        error = found.pop()
+        codes.add(error.code)
+        found += error.__subclasses__()
+    told = {code for row in table_after("## Limits") for code in quoted(row[1])}
+    assert {"model_load", "timeout"} < codes
+    assert codes - told == {EmbellamaError.code, ModelError.code}  # which others are made of
 
 
 def test_every_metric_is_told_and_there(documented):

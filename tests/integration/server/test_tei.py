@@ -258,7 +258,8 @@ def test_an_answer_that_would_be_too_large_is_refused(server, monkeypatch):
     assert status == 200
     status, kind, message = refused(server.json("/embed_all", {"inputs": [TEXT, TEXT, TEXT]}))
     assert (status, kind) == (413, "Validation")
-    assert message.startswith(f"the vectors of {3 * n_tokens} tokens, and the limit is")
+    assert message.startswith("the vectors of ")
+    assert "tokens or more, and the limit is" in message
 
 
 # ── /similarity ──────────────────────────────────────────────────────────────────────────────

@@ -136,5 +136,5 @@ def test_a_model_that_is_not_there(tmp_path):
     with serving({"lazy": True}, models={"gone": tmp_path / "gone.gguf"}) as server:
         for path, body in (("/embed", {"inputs": "a"}), ("/info", None)):
             status, kind, message = refused(server.json(path, body))
-            assert (status, kind) == (404, "Validation")
-            assert "gone.gguf" in message
+            assert (status, kind) == (503, "Unhealthy")
+            assert "'gone' could not be loaded" in message

@@ -1,5 +1,7 @@
 """Spans of requests, as a collector gets them."""
 
+import logging
+import signal
 import sys
 import threading
 import time
@@ -10,13 +12,14 @@ import pytest
 import structlog
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from embellama.errors import MissingDependencyError
 from embellama.server import tracing
 from embellama.server.tracing import Tracing
 from tests.integration.server.raw import Raw
-from tests.integration.server.running import server_process, serving
+from tests.integration.server.running import Running, server_process, serving
 from tests.integration.server.scraped import WAIT_S, eventually
 from tests.integration.server.test_metrics import Stuck, posted
 
@@ -200,12 +203,54 @@ def test_the_environment_names_the_service_and_may_turn_it_off(tiny_path, monkey
 
 
 def test_a_collector_that_is_not_there_holds_up_nothing(tiny_path, monkeypatch):
-    monkeypatch.setattr(tracing, "FLUSH_S", 0.5)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     with serving(models={"tiny": tiny_path}) as running, Tracing() as running.service.tracing:
         assert running.request("/v1/models")[0] == 200
         begin = time.monotonic()
-    assert time.monotonic() - begin < 5
+        running.service.tracing.close()
+        assert time.monotonic() - begin < tracing.FLUSH_S + 1.5
+
+
+def test_a_collector_that_is_not_there_is_one_warning_with_what_to_do(tiny_path):
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+    }
+    arguments = (f"tiny={tiny_path}", "--traces", "--no-access-log")
+    with server_process(*arguments, env=variables) as (process, url, lines):
+        running = Running(None, url)
+        for _ in range(3):
+            assert running.json("/v1/embeddings", {"input": "a"})[0] == 200
+            time.sleep(0.2)
+        eventually(lambda: any("traces" in line["event"] for line in lines), "nothing is said")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 0
+    [warned] = [line for line in lines if line["level"] != "info"]
+    assert warned["event"] == "embellama.traces.refused"
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in warned["why"]
+
+
+def test_that_nobody_takes_spans_is_said_again_when_somebody_did_in_between(tiny_path):
+    class Moody(InMemorySpanExporter):
+        results = iter(["FAILURE", "FAILURE", "SUCCESS", "FAILURE"])
+
+        def export(self, spans):
+            return SpanExportResult[next(self.results)]
+
+    with serving(models={"tiny": tiny_path}) as running, Tracing(Moody()) as made:
+        running.service.tracing = made
+        with structlog.testing.capture_logs() as events:
+            for _ in range(4):
+                assert running.request("/v1/models")[0] == 200
+                assert made.flush()
+    assert [event["event"] for event in events].count("embellama.traces.refused") == 2
+
+
+def test_other_lines_of_the_libraries_below_are_kept(caplog):
+    with Tracing(InMemorySpanExporter()):
+        logging.getLogger("urllib3.connectionpool").warning("of a download")
+    assert caplog.messages == ["of a download"]
+    assert logging.getLogger("urllib3.connectionpool").filters == []
 
 
 def test_without_the_extra_it_is_said_which(monkeypatch):

@@ -23,6 +23,7 @@ DEFAULTS = {
     "vector_cache_bytes": "=0",
     "rate_limit": "",
     "aliases": "",
+    "default_prompts": "",
     "cors_origins": "",
     "tls_cert": "",
     "playground": "=true",
@@ -61,6 +62,10 @@ def test_help_shows_each_option_with_its_variable_and_default(capsys):
         if option.field in DEFAULTS:
             assert found[2] == DEFAULTS[option.field]
     assert "--token-ids refuse|model|cl100k_base" in shown
+    assert re.search(r"--memory-limit SIZE [^\[]*\[EMBELLAMA_MEMORY_LIMIT\]", shown)
+    assert (
+        "  Options of all commands: --threads, --backend, --cache-path, --offline, -v.\n" in shown
+    )
     assert "--log-level debug|info|warning|error" in shown
     assert shown == (main(["serve", "-h"]), capsys.readouterr().out)[1]
 
@@ -75,6 +80,7 @@ def test_options_are_settings(served):
         "serve", "minilm", "docs=minilm:Q8_0", "--host", "::1", "--port", "0", "--alias",
         "x=minilm", "--alias", "y=docs", "--lazy", "--keep-alive", "5m", "--cors-origin", "http://a",
         "--cors-origin", "http://b", "--max-body", "1MiB", "--rate-limit", "2.5", "--no-playground",
+        "--default-prompt", "x=query", "--default-prompt", "docs=document",
         "--token-ids", "model", "--log-format", "text", "--threads", "3", "--offline",
     ]  # fmt: skip
     assert main(arguments) == 0
@@ -82,6 +88,7 @@ def test_options_are_settings(served):
     assert config.models == ("minilm", "docs=minilm:Q8_0")
     assert (config.host, config.port) == ("::1", 0)
     assert config.aliases == {"x": "minilm", "y": "docs"}
+    assert config.default_prompts == {"x": "query", "docs": "document"}
     assert (config.lazy, config.keep_alive_s, config.max_body_bytes) == (True, 300.0, 1 << 20)
     assert config.cors_origins == ("http://a", "http://b")
     assert (config.rate_limit, config.playground, config.metrics) == (2.5, False, True)
@@ -90,6 +97,23 @@ def test_options_are_settings(served):
     assert config.sources["metrics"] == "default"
     assert served.model_settings == {"n_threads": 3}
     assert served.engine_config.offline is True
+
+
+def test_the_flag_for_memory_wins_over_its_variable_and_that_over_the_file(
+    served, monkeypatch, tmp_path
+):
+    file = tmp_path / "embellama.toml"
+    file.write_text('memory_limit_bytes = "1GB"\n')
+    monkeypatch.setenv("EMBELLAMA_CONFIG", str(file))
+    for arguments, n_bytes, origin in (
+        ([], 10**9, f"file: {file}"),
+        (["--offline"], 2 * 10**9, "environment: EMBELLAMA_MEMORY_LIMIT"),
+        (["--memory-limit", "3GB"], 3 * 10**9, "explicit"),
+    ):
+        assert main(["serve", *arguments]) == 0
+        assert served.engine_config.memory_limit_bytes == n_bytes
+        assert served.engine_config.sources["memory_limit_bytes"] == origin
+        monkeypatch.setenv("EMBELLAMA_MEMORY_LIMIT", "2GB")
 
 
 def test_switches_that_are_not_given_leave_variables_alone(served, monkeypatch):
@@ -109,6 +133,8 @@ def test_switches_that_are_not_given_leave_variables_alone(served, monkeypatch):
         (["--keep-alive", "soon"], "keep_alive_s = 'soon'"),
         (["--token-ids", "x"], "token_ids = 'x'"),
         (["--alias", "x"], "an alias is written name=model"),
+        (["--default-prompt", "x"], "a default prompt is written model=name"),
+        (["--memory-limit", "much"], "memory_limit_bytes = 'much'"),
     ],
 )
 def test_a_wrong_value_is_wrong_usage(served, capsys, arguments, message):

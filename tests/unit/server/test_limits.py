@@ -10,6 +10,7 @@ from embellama.server.limits import (
     BODIES_AT_ONCE,
     FREE_BODY_BYTES,
     MAX_CLIENTS,
+    MAX_UNSENT_BYTES,
     Keys,
     Room,
     TokenBuckets,
@@ -28,12 +29,16 @@ def written(tmp_path, text, encoding="utf-8"):
 
 
 def test_a_file_of_keys_has_names_comments_and_blank_lines(tmp_path):
-    path = written(tmp_path, "# who\n\nsearch: sk-search-1\n  sk-second-2  \n#x\nops:sk-third-33\n")
+    path = written(
+        tmp_path,
+        "# who\n\nsearch: sk-search-1\n  sk-second-2  \n#x\nops: sk-third-33\na:b:c:fourth\n",
+    )
     keys = Keys.read(path, ["sk-from-env", "ci: sk-of-the-ci"])
     assert keys.name_of(b"sk-search-1") == "search"
     assert keys.name_of(b"sk-second-2") == "key2"
     assert keys.name_of(b"sk-third-33") == "ops"
-    assert keys.name_of(b"sk-from-env") == "key4"
+    assert keys.name_of(b"a:b:c:fourth") == "key4"  # no space, no name
+    assert keys.name_of(b"sk-from-env") == "key5"
     assert keys.name_of(b"sk-of-the-ci") == "ci"
     assert keys.name_of(b"search") is None
     assert keys.name_of(b"") is None
@@ -210,3 +215,27 @@ def test_large_bodies_share_their_memory_and_small_ones_always_come():
         for body in holding:
             body.__exit__(None, None, None)
     assert room.n_body_bytes == 0
+
+
+# ── answers that nobody reads ───────────────────────────────────────────────────────────────
+
+
+class Behind:
+    """A transport whose client does not read."""
+
+    def get_write_buffer_size(self):
+        return MAX_UNSENT_BYTES // 2 + 1
+
+
+def test_no_work_is_taken_while_too_much_is_not_read():
+    room = Room(max_requests=1, max_wait_s=1.0)
+    first, second = Behind(), Behind()
+    room.unsent.add(first)
+    room.check_unsent()
+    room.unsent.add(second)
+    with pytest.raises(Problem, match="not read by their clients") as found:
+        room.check_unsent()
+    assert (found.value.status, found.value.code) == (503, "overloaded")
+    room.unsent.drop(first)
+    room.unsent.drop(first)
+    room.check_unsent()

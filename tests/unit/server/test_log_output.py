@@ -53,8 +53,18 @@ def test_people_get_a_line_with_what_they_cannot_read_in_quotes(stream):
         log.warning("embellama.model.doubted", model="é b", path="/v1/x", n=2, why=None, by=[1])
     [line] = lines_of(stream)
     assert line.partition(" ")[2] == (
-        'warning embellama.model.doubted model="é b" path=/v1/x n=2 why=None by=[1]\n'
+        'warning embellama.model.doubted model="é b" path=/v1/x n=2 by=[1]\n'
     )
+
+
+def test_of_a_lifespan_that_a_second_signal_ended_no_traceback_is_written(stream):
+    with written_log("info", "json", stream):
+        for last in ("asyncio.exceptions.CancelledError", "ValueError: no"):
+            logging.getLogger("uvicorn.error").error(
+                f"Traceback (most recent call last):\n{last}\n"
+            )
+    [event] = events_of(stream)
+    assert event["event"].endswith("ValueError: no\n")
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

@@ -16,6 +16,7 @@ SAID = {
     "port": ("9090", 9090),
     "models": ("a, b=minilm:Q8_0", ("a", "b=minilm:Q8_0")),
     "aliases": ("x=a, y=b", {"x": "a", "y": "b"}),
+    "default_prompts": ("x=query, b=document", {"x": "query", "b": "document"}),
     "lazy": ("true", True),
     "keep_alive_s": ("5m", 300.0),
     "api_key_file": ("/keys", Path("/keys")),
@@ -108,6 +109,34 @@ def test_the_file_may_use_its_own_types(monkeypatch, tmp_path):
     assert (config.max_body_bytes, config.cors_origins) == (1000, ("*",))
 
 
+def test_the_engines_word_for_lazy_holds_where_the_server_has_none(monkeypatch, tmp_path):
+    file = tmp_path / "embellama.toml"
+    monkeypatch.setenv("EMBELLAMA_CONFIG", str(file))
+    file.write_text("lazy = true\n[server]\nport = 1\n")
+    assert (ServerConfig().lazy, ServerConfig().sources["lazy"]) == (True, f"file: {file}")
+    assert ServerConfig(lazy=False).lazy is False
+    file.write_text("lazy = true\n[server]\nlazy = false\n")
+    assert ServerConfig().lazy is False
+    file.write_text("lazy = true\n")
+    assert ServerConfig().lazy is True
+    monkeypatch.setenv("EMBELLAMA_LAZY", "false")
+    assert ServerConfig().lazy is False
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"), [("2GB", 2_000_000_000), ("512MiB", 512 << 20), ("9000", 9000)]
+)
+def test_the_memory_of_all_models_is_a_size(monkeypatch, text, n_bytes):
+    monkeypatch.setenv("EMBELLAMA_MEMORY_LIMIT", text)
+    config = EngineConfig()
+    assert config.memory_limit_bytes == n_bytes
+    assert config.sources["memory_limit_bytes"] == "environment: EMBELLAMA_MEMORY_LIMIT"
+    assert EngineConfig(memory_limit_bytes=7).memory_limit_bytes == 7
+    monkeypatch.setenv("EMBELLAMA_MEMORY_LIMIT", "lots")
+    with pytest.raises(ConfigurationError, match="'lots' .from environment: EMBELLAMA_MEMORY"):
+        EngineConfig()
+
+
 def test_what_is_given_wins_over_variables_and_they_over_the_file(monkeypatch, tmp_path):
     file = tmp_path / "embellama.toml"
     file.write_text("[server]\nport = 1\nmax_texts = 1\nmax_requests = 1\n")
@@ -136,6 +165,7 @@ def test_a_server_that_is_no_table_is_refused(monkeypatch, tmp_path):
         ({"aliases": "a"}, "aliases = 'a'.*an alias is written name=model"),
         ({"aliases": ["=a"]}, "an alias is written name=model"),
         ({"aliases": 5}, "aliases = 5.*dictionary"),
+        ({"default_prompts": "a"}, "default_prompts = 'a'.* prompt is written model=name, such as"),
         ({"lazy": "perhaps"}, "lazy = 'perhaps'.*boolean"),
         ({"keep_alive_s": "soon"}, "keep_alive_s = 'soon': a time is .*500ms, 30s, 5m or 1h"),
         ({"keep_alive_s": -2}, "greater than or equal to -1"),
