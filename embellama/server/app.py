@@ -15,15 +15,14 @@ from embellama.cache import EmbeddingCache
 from embellama.config import EngineConfig
 from embellama.engine import EmbeddingEngine
 from embellama.errors import ConfigurationError
-from embellama.server.bodies import Receive
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.gate import Gate, Scope, Send
+from embellama.server.gate import Gate
 from embellama.server.limits import Keys, Room, TokenBuckets
 from embellama.server.metrics import Metrics
 from embellama.server.models import ServedModels
+from embellama.server.nowhere import Nowhere
 from embellama.server.openapi import describe
-from embellama.server.problems import Problem
 from embellama.server.references import served_references
 from embellama.server.routes import admin, ollama, openai, operations, playground, rerank, tei
 from embellama.server.service import Service
@@ -116,7 +115,6 @@ def make_app(service: Service) -> Any:
     for endpoint in ENDPOINTS:
         by_path[endpoint.path].append(endpoint)
     routes = [Route(path, Gate(service, found)) for path, found in by_path.items()]
-    nowhere = Gate(service, (Endpoint("GET", "unknown", _not_found, "", "", access="open"),))
 
     @asynccontextmanager
     async def lifespan(app: object) -> AsyncIterator[dict[str, Any]]:
@@ -137,10 +135,9 @@ def make_app(service: Service) -> Any:
                 with suppress(asyncio.CancelledError):
                     await task
 
-    async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-        await nowhere({**scope, "method": "GET"}, receive, send)
-
-    router = Router(routes, redirect_slashes=False, default=nothing_here, lifespan=lifespan)
+    router = Router(
+        routes, redirect_slashes=False, default=Nowhere(service, by_path), lifespan=lifespan
+    )
     if not service.config.cors_origins:
         return router
     return CORSMiddleware(
@@ -154,10 +151,4 @@ def make_app(service: Service) -> Any:
             "x-embellama-fingerprint",
             "x-embellama-truncated",
         ),
-    )
-
-
-async def _not_found(service: Service, exchange: Exchange, body: None) -> Answer:
-    raise Problem(
-        404, "not_found", "there is nothing at this path; GET /openapi.json lists what is"
     )
