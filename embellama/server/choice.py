@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from embellama.model_info import ModelInfo
-from embellama.server.models import Served
 from embellama.server.problems import Problem
+from embellama.server.served import Served
 from embellama.server.service import Service
 
 Ability = Literal["vectors", "scores"]

@@ -13,7 +13,7 @@ from embellama.model_info import ModelInfo
 from embellama.results import EmbeddingResult
 from embellama.server.counting import count_tokens
 from embellama.server.exchange import Exchange
-from embellama.server.models import OLLAMA_TAG, Served
+from embellama.server.models import OLLAMA_TAG
 from embellama.server.options import (
     check_dimensions,
     check_prompt_name,
@@ -22,6 +22,7 @@ from embellama.server.options import (
 )
 from embellama.server.problems import RETRY_AFTER_S, Problem
 from embellama.server.schemas.common import NO_EXTENSION, Extension
+from embellama.server.served import Served
 from embellama.server.service import Service
 from embellama.server.token_ids import Item, readable
 from embellama.types import Normalization, Overflow, Priority, TruncateSide

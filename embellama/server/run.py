@@ -12,7 +12,7 @@ from embellama.config import EngineConfig, LayeredConfig
 from embellama.engine import EmbeddingEngine
 from embellama.logs import log
 from embellama.server.app import make_app, make_service
-from embellama.server.http import make_server
+from embellama.server.http.listening import make_server
 from embellama.server.log_output import written_log
 from embellama.server.references import check_references
 from embellama.server.service import Service

@@ -10,9 +10,9 @@ from typing import Any
 from embellama.model_info import ModelInfo
 from embellama.server.embedding import check_count
 from embellama.server.exchange import Exchange
-from embellama.server.models import Served
 from embellama.server.problems import Problem
 from embellama.server.schemas.common import Extension
+from embellama.server.served import Served
 from embellama.server.service import Service
 from embellama.server.token_ids import Item
 from embellama.types import Overflow

@@ -12,7 +12,7 @@ from embellama.hub.reference import FileReference, parse_reference
 from embellama.server.embedding import embed
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.models import OLLAMA_TAG, Served
+from embellama.server.models import OLLAMA_TAG
 from embellama.server.problems import Problem
 from embellama.server.schemas.admin import (
     AllServedReply,
@@ -25,6 +25,7 @@ from embellama.server.schemas.admin import (
     WarmReply,
     WarmRequest,
 )
+from embellama.server.served import Served
 from embellama.server.service import Service
 
 TAG = "Administration"

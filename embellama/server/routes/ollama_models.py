@@ -14,7 +14,6 @@ from embellama.errors import ModelNotFoundError
 from embellama.model_info import ModelInfo
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.models import Served
 from embellama.server.problems import Problem, ollama_error
 from embellama.server.schemas.ollama import (
     MAX_KEEP_ALIVE_S,
@@ -24,6 +23,7 @@ from embellama.server.schemas.ollama import (
     TagsReply,
     VersionReply,
 )
+from embellama.server.served import Served
 from embellama.server.service import Service
 
 TAG = "Ollama"

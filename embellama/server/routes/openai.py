@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from embellama.server.embedding import details_of, embed, writable
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.models import Served
 from embellama.server.problems import Problem
 from embellama.server.schemas.openai import EmbeddingsReply, EmbeddingsRequest, Model, ModelsReply
+from embellama.server.served import Served
 from embellama.server.service import Service
 from embellama.server.token_ids import Item
 

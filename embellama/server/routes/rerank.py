@@ -12,7 +12,6 @@ from embellama.server.choice import able_model
 from embellama.server.embedding import TRUNCATED, check_count, computed
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.models import Served
 from embellama.server.problems import Problem, rerank_error
 from embellama.server.schemas.rerank import (
     NO_EXTENSION,
@@ -20,6 +19,7 @@ from embellama.server.schemas.rerank import (
     RerankReply,
     RerankRequest,
 )
+from embellama.server.served import Served
 from embellama.server.service import Service
 from embellama.types import Overflow, Priority
 

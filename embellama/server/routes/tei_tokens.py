@@ -10,11 +10,11 @@ from embellama.server.choice import able_model
 from embellama.server.counting import count_tokens
 from embellama.server.embedding import computed
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.models import Served
 from embellama.server.options import prompted
 from embellama.server.problems import Problem
 from embellama.server.schemas.common import NO_EXTENSION, Extension
 from embellama.server.schemas.tei import EmbedAllRequest, TokenizeRequest
+from embellama.server.served import Served
 from embellama.server.service import Service
 from embellama.server.tei_forms import headers_of, items_of, overflow_of, refuse
 from embellama.server.token_ids import Item, readable

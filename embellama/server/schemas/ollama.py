@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from embellama.server.models import FOREVER
 from embellama.server.schemas.common import Extension, ModelName, Reply, Request, Texts
+from embellama.server.served import FOREVER
 
 _GO_UNITS = {
     "ns": 1e-9,

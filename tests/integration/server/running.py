@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from embellama import EmbeddingEngine, EngineConfig
 from embellama.server.app import make_app, make_service
-from embellama.server.http import make_server
+from embellama.server.http.listening import make_server
 from embellama.server.settings import ServerConfig
 from tests.conftest import QUIET
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from embellama.server.http import LINGER_S, MAX_HEADERS, MAX_PIPELINED
+from embellama.server.http.connection import LINGER_S, MAX_HEADERS, MAX_PIPELINED
 from embellama.testing import FakeBackend, length_rows
 from tests.integration.server.raw import EMBED, GET, Raw, post, raw
 from tests.integration.server.running import serving

@@ -1,0 +1,1 @@
+"""uvicorn, with the limits that it lacks. The only importer of uvicorn."""
