@@ -127,7 +127,7 @@ def make_app(service: Service) -> Any:
                 beside.append(asyncio.ensure_future(service.models.start()))
 
         try:
-            # http.py calls it: nothing is loaded where the port is another's
+            # http/listening.py calls it: nothing is loaded where the port is another's
             yield {"on_listening": listening}
         finally:
             for task in beside:

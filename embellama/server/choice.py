@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from embellama.model_info import ModelInfo
+from embellama.server.exchange import Exchange
 from embellama.server.problems import Problem
 from embellama.server.served import Served
 from embellama.server.service import Service
@@ -14,7 +15,9 @@ Ability = Literal["vectors", "scores"]
 _DOES = {"vectors": "makes vectors of texts", "scores": "scores pairs of texts"}
 
 
-async def able_model(service: Service, name: str | None, ability: Ability) -> Served:
+async def able_model(
+    service: Service, exchange: Exchange, name: str | None, ability: Ability
+) -> Served:
     """Return the model that a request means: the one it names, or the first that can do it.
 
     What a model can do is known once it was loaded, so one that never was is loaded first: the
@@ -22,6 +25,7 @@ async def able_model(service: Service, name: str | None, ability: Ability) -> Se
 
     Args:
         service: The server.
+        exchange: The request, which waits for loads no longer than it has time.
         name: What the client calls it.
         ability: What it has to be able to do.
 
@@ -35,7 +39,9 @@ async def able_model(service: Service, name: str | None, ability: Ability) -> Se
         info = served.info
         if info is None:
             try:
-                async with service.models.use(served) as loaded:
+                async with service.models.use(
+                    served, within_s=exchange.remaining_s, cost=exchange.n_body_bytes
+                ) as loaded:
                     info = loaded
             except Problem as problem:
                 if name or problem.code != "model_load_failed":

@@ -62,6 +62,7 @@ class Exchange:
         query: The query string.
         client: The name of the key it came with, or the client's address.
         deadline_s: Until when it has to be answered, on the clock of `time.monotonic`.
+        n_body_bytes: Bytes of its body.
         model: The model that answers it.
         n_texts: Texts in it.
         n_tokens: Tokens of them.
@@ -79,6 +80,7 @@ class Exchange:
     query: bytes
     client: str
     deadline_s: float
+    n_body_bytes: int = 0
     started_s: float = field(default_factory=time.perf_counter)
     model: str | None = None
     n_texts: int = 0

@@ -138,6 +138,9 @@ class Gate:
             check_headers(endpoint, exchange)
             self._service.room.check_unsent()
             data = await read(self._service, exchange, receive)
+            # how long that took is the client's own affair
+            exchange.deadline_s = time.monotonic() + self._service.config.request_timeout_s
+            exchange.n_body_bytes = len(data)
             check_parts(data, self._service.config.max_request_tokens)
             body = parsed(endpoint, data)
         work = endpoint.handler(self._service, exchange, body)

@@ -11,11 +11,18 @@ from typing import Any, Literal, TypeVar
 
 from embellama.config import ModelConfig
 from embellama.engine import EmbeddingEngine
-from embellama.errors import ConfigurationError, EmbellamaError, ModelLoadError, OverloadedError
+from embellama.errors import (
+    ConfigurationError,
+    EmbellamaError,
+    ModelLoadError,
+    ModelNotFoundError,
+    OverloadedError,
+)
 from embellama.logs import log
 from embellama.model_info import ModelInfo
 from embellama.server.limits import MAX_WAITING_COST
 from embellama.server.problems import Problem
+from embellama.server.references import other_names
 from embellama.server.served import FOREVER, Served
 from embellama.server.threads import on_thread
 
@@ -32,7 +39,7 @@ FAILURE_PAUSE_S = 5.0
 MEMORY_WAIT_S = 5.0
 """How long a load waits for memory that models in use take: most are for milliseconds."""
 
-MEMORY_LOOK_S = 0.02
+MEMORY_LOOK_S = 0.1
 
 OLLAMA_TAG = ":latest"
 """What Ollama's clients put behind a name that has no tag."""
@@ -109,8 +116,11 @@ class ServedModels:
             found = self._served.get(self.aliases.get(called, called)) or self._by_other(called)
             if found is not None:
                 return found
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> Problem:
         have = ", ".join([*self._served, *self.aliases]) or "none"
-        raise Problem(
+        return Problem(
             404,
             "model_not_found",
             f"no model {name[:200]!r} is served here; there are: {have}",
@@ -131,7 +141,7 @@ class ServedModels:
             return "loaded"
         if served.changing.locked() or served.is_starting:
             return "loading"
-        return "failed" if served.error is not None else "unloaded"
+        return "failed" if served.failed_at_s is not None else "unloaded"
 
     @asynccontextmanager
     async def use(
@@ -208,7 +218,7 @@ class ServedModels:
         """
         async with served.changing:
             if self._served.get(served.name) is not served:
-                self.find(served.name)  # says what there is
+                raise self._unknown(served.name)
             wanted = reference or served.reference
             is_there = self._engine.is_loaded(served.name)
             if is_there and wanted == served.reference and served.info is not None:
@@ -221,7 +231,8 @@ class ServedModels:
                     served.error = str(exc)
                     served.failed_at_s = None if is_there else time.monotonic()
                 raise
-            served.error, served.failed_at_s, served.reference = None, None, wanted
+            served.error, served.failed_at_s = None, None
+            served.reference, served.other_names = wanted, other_names(wanted)
             served.loaded_at, served.last_used_s = time.time(), time.monotonic()
             if not is_there:  # what a request said of the one before ended with it
                 served.keep_alive_s = self._keep_alive_s
@@ -253,9 +264,11 @@ class ServedModels:
             is_kept = only_idle and not _is_over(served)
             if is_kept or not self._engine.is_loaded(served.name):
                 return False
-            await on_thread(
-                partial(self._engine.unload_model, served.name, timeout_s=UNLOAD_TIMEOUT_S)
-            )
+            unload = partial(self._engine.unload_model, served.name, timeout_s=UNLOAD_TIMEOUT_S)
+            try:
+                await on_thread(unload)
+            except ModelNotFoundError:  # it made room for another one just now
+                return False
             return True
 
     def add(self, name: str, reference: str) -> Served:
@@ -311,7 +324,7 @@ class ServedModels:
                 except EmbellamaError:
                     continue  # logged and kept above; a request will try again
                 except Exception as exc:  # noqa: BLE001 - logged and kept, and the others go on
-                    served.error = repr(exc)
+                    served.error, served.failed_at_s = repr(exc), time.monotonic()
                     log.warning(
                         "embellama.server.load_failed", model=served.name, error=served.error
                     )
@@ -319,7 +332,7 @@ class ServedModels:
                     served.is_starting = False
         finally:
             for served in starting:
-                served.is_starting = False
+                served.is_starting = False  # also where it was cancelled in between
 
     async def unload_when_idle(self, *, every_s: float = 0.5) -> None:
         """Unload idle models from time to time, until cancelled."""

@@ -35,7 +35,7 @@ class Served:
         changing: Held while it is loaded or unloaded.
         loading: The load that all requests for it wait for.
         n_placing: Administrators' loads of it that are not done.
-        other_names: What it is called besides by who knows what it was loaded from first.
+        other_names: What it is called besides by who knows what it is loaded from.
     """
 
     name: str

@@ -57,8 +57,6 @@ def _own_name(service: Service, called: str, *, is_new: bool) -> str:
     try:
         served = models.find(called)
     except Problem as problem:
-        if problem.status not in (404, 503):
-            raise
         raise Problem(
             404,
             "model_not_found",

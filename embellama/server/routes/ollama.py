@@ -89,7 +89,9 @@ async def _ready(
     served = service.models.find(body.model)
     exchange.model = served.name
     check_count(service, n_texts)
-    async with service.models.use(served) as info:
+    async with service.models.use(
+        served, within_s=exchange.remaining_s, cost=exchange.n_body_bytes
+    ) as info:
         if body.keep_alive is not None:
             served.keep_alive_s = body.keep_alive
         yield info

@@ -50,7 +50,7 @@ async def _reranked(
     api_version: str,
     returns_documents: bool,
 ) -> Answer:
-    served = await able_model(service, body.model, "scores")
+    served = await able_model(service, exchange, body.model, "scores")
     exchange.model, exchange.n_texts = served.name, len(body.documents)
     check_count(service, len(body.documents), "documents")
     ranked = await _ranked(service, exchange, served, body)

@@ -43,11 +43,11 @@ async def vectors(service: Service, exchange: Exchange, body: EmbedRequest) -> A
     """Embed what the request has, in its order."""
     items = items_of(service, body.inputs)
     refuse(body.embellama, {"details"}, "the answer has no place for them; ask /v1/embeddings")
-    served = await able_model(service, body.model, "vectors")
+    served = await able_model(service, exchange, body.model, "vectors")
     done = await embed(
         service,
         exchange,
-        served.name,
+        body.model or served.name,  # an alias may have a prompt of its own
         items,
         extension=body.embellama,
         dimensions=body.dimensions,
@@ -80,13 +80,13 @@ async def _compared(
 ) -> Answer:
     sentences = items_of(service, inputs.sentences, "inputs.sentences")
     options = parameters or SimilarityParameters()
-    served = await able_model(service, model, "vectors")
+    served = await able_model(service, exchange, model, "vectors")
     items = [inputs.source_sentence, *sentences]
     try:
         done = await embed(
             service,
             exchange,
-            served.name,
+            model or served.name,
             items,
             normalization="l2",
             overflow=overflow_of(options.truncate),
@@ -105,7 +105,7 @@ async def _compared(
 async def rerank(service: Service, exchange: Exchange, body: RerankRequest) -> Answer:
     """Order texts by how well they answer the query."""
     items_of(service, body.texts, "texts")
-    served = await able_model(service, body.model, "scores")
+    served = await able_model(service, exchange, body.model, "scores")
     exchange.model, exchange.n_texts = served.name, len(body.texts)
     cuts_left = bool(body.truncate) and body.from_left
     priority: Priority = "interactive" if len(body.texts) <= SEARCH_UNIT else "bulk"

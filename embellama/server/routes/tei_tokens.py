@@ -42,7 +42,7 @@ async def token_vectors(service: Service, exchange: Exchange, body: EmbedAllRequ
     """Compute the vector of each token of what the request has, special tokens included."""
     items = items_of(service, body.inputs)
     refuse(body.embellama, _UNUSED, "it means nothing for the vectors of tokens")
-    served = await able_model(service, body.model, "vectors")
+    served = await able_model(service, exchange, body.model, "vectors")
     exchange.model, exchange.n_texts = served.name, len(items)
     inputs = readable(items, service.config.token_ids)
     options = body.embellama or NO_EXTENSION

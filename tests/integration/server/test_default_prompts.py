@@ -43,6 +43,12 @@ def test_who_chooses_none_gets_the_one_of_the_name_it_calls(prompted):
         for called in ("asked", "asked:latest"):
             assert vector(running, called) == query, called
         assert vector(running, "asked", path="/api/embed") == pytest.approx(query, abs=1e-6)
+        _, [of_tei] = running.json("/embed", {"inputs": "ab", "model": "asked"})
+        assert of_tei == pytest.approx(query, abs=1e-6)
+        compared = {"inputs": {"source_sentence": "ab", "sentences": ["ba"]}}
+        _, by_alias = running.json("/similarity", compared | {"model": "asked"})
+        _, by_name = running.json("/similarity", compared | {"model": "tiny"})
+        assert by_alias != by_name
 
 
 def test_a_request_that_chooses_wins(prompted):

@@ -1,6 +1,7 @@
 """Whether a server lives, and whether it is ready."""
 
 import threading
+import time
 
 import pytest
 import structlog
@@ -78,7 +79,7 @@ def test_a_server_that_loads_nothing_by_itself_is_ready_at_once(tiny_path):
 def test_a_model_that_an_administrator_failed_to_add_changes_nothing(tiny_path, tmp_path):
     with serving(models={"tiny": tiny_path}) as running:
         added = running.service.models.add("other", str(tmp_path / "none.gguf"))
-        added.error = "there is no such file"
+        added.error, added.failed_at_s = "there is no such file", time.monotonic()
         assert running.json("/ready")[0] == 200
         assert running.json("/health")[1]["models"]["other"] == "failed"
 

@@ -225,6 +225,36 @@ def test_an_idle_model_is_unloaded_and_one_in_use_is_not(engine, tiny_path):
     asyncio.run(ask())
 
 
+def test_a_replacement_that_fails_leaves_no_failed_model(engine, tiny_path, tmp_path):
+    async def ask():
+        models = tiny(engine, tiny_path)
+        served = models.find("tiny")
+        await models.load(served)
+        with pytest.raises(ModelNotFoundError):
+            await models.load(served, reference=str(tmp_path / "none.gguf"))
+        assert models.state(served) == "loaded"
+        await models.unload(served)
+        assert models.state(served) == "unloaded"
+
+    asyncio.run(ask())
+
+
+def test_a_model_is_also_called_what_it_is_loaded_from_now(engine, tiny_path, tmp_path):
+    other = tmp_path / "other.gguf"
+    other.write_bytes(tiny_path.read_bytes())
+
+    async def ask():
+        models = tiny(engine, tiny_path)
+        served = models.find("tiny")
+        assert models.find(str(tiny_path)) is served
+        await models.load(served, reference=str(other))
+        assert models.find(str(other)) is served
+        with pytest.raises(Problem, match="no model"):
+            models.find(str(tiny_path))
+
+    asyncio.run(ask())
+
+
 def test_keep_alive_0_unloads_at_once(engine, tiny_path):
     async def ask():
         models = tiny(engine, tiny_path, keep_alive_s=0.0)
