@@ -98,4 +98,4 @@ def test_no_body_holds_everybody_up_for_long(endpoint):
                 start = time.thread_time()
                 with suppress(Problem):
                     parsed(endpoint, body)
-                assert time.thread_time() - start < 0.3, (field, part)
+                assert time.thread_time() - start < 1.0, (field, part)

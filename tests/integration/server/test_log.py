@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 import warnings
+from contextlib import redirect_stderr
 
 import pytest
 import structlog
@@ -25,42 +26,61 @@ from tests.integration.server.scraped import Page, eventually
 SECRET = "sk-never-to-be-seen"
 
 
+class Written:
+    """Standard error in memory, to be read while it is written: capfd loses lines then."""
+
+    def __init__(self):
+        self._parts = []
+        self.buffer = self
+
+    def write(self, data):
+        self._parts.append(data.encode() if isinstance(data, str) else bytes(data))
+        return len(data)
+
+    def flush(self):
+        """Nothing is held back."""
+
+    def isatty(self):
+        return False
+
+    @property
+    def text(self):
+        return b"".join(self._parts).decode()
+
+
 class Served:
     """A call of `serve` on this thread, that ends when a function has used it."""
 
     def __init__(self, capfd, config, use, **settings):
-        self._capfd = capfd
+        self._written = Written()
         self._use = use
-        self._written = ""
         self.failure = None
         using = threading.Thread(target=self._run)
         using.start()
         try:
-            serve(ServerConfig(port=0, **config), EngineConfig(), **settings)
+            with redirect_stderr(self._written):
+                serve(ServerConfig(port=0, **config), EngineConfig(), **settings)
         finally:
             using.join()
         if self.failure is not None:
             raise self.failure
-        self._read()
-
-    def _read(self):
-        self._written += self._capfd.readouterr().err
+        self._besides = capfd.readouterr().err  # of native code, or of who found it before
 
     @property
     def text(self):
-        return self._written
+        return self._written.text + self._besides
 
     @property
     def events(self):
-        return [json.loads(line) for line in self._written.splitlines()]
+        return [json.loads(line) for line in self.text.splitlines()]
 
     def named(self, name):
         return [event for event in self.events if event["event"] == name]
 
     def _run(self):
         def url():
-            self._read()
-            started = re.search(r"embellama\.server\.started.*?(http://[\d.:]+)", self._written)
+            told = self._written.text
+            started = re.search(r"embellama\.server\.started.*?(http://[\d.:]+)", told)
             return started and started[1]
 
         try:

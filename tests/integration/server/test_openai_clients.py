@@ -112,7 +112,7 @@ def test_a_raw_answer_has_its_id_and_what_made_it(client, server):
         ({"input": ["a", "b " * 600]}, openai.BadRequestError, "input_too_long", "input[1]"),
         ({"input": []}, openai.BadRequestError, "invalid_request", "input"),
         ({"input": [1, 2]}, openai.BadRequestError, "invalid_input", "input[0]"),
-        ({"input": "a", "dimensions": 7}, openai.BadRequestError, "configuration", None),
+        ({"input": "a", "dimensions": 7}, openai.BadRequestError, "configuration", "dimensions"),
         ({"input": "a", "model": "gpt-4"}, openai.NotFoundError, "model_not_found", "model"),
     ],
 )
@@ -125,7 +125,7 @@ def test_errors_are_the_clients_own(client, options, error, code, param):
 
 
 def test_keys(minilm_path):
-    config = {"api_keys": [f"tests:{KEY}"]}
+    config = {"api_keys": [f"tests: {KEY}"]}
     with serving(config, models={"minilm": minilm_path}) as server:
 
         def ask(key):
