@@ -19,7 +19,7 @@ CHARS_A_PIECE = 1 << 16
 _FAR = 1 << 62
 
 
-async def on_thread(work: Callable[[], T], gone: threading.Event) -> T:
+async def on_thread_to_its_end(work: Callable[[], T], gone: threading.Event) -> T:
     """Have a thread do work, and wait for its end also where nobody wants it any more.
 
     A thread cannot be cancelled: what it holds is free when it has ended, and no sooner.
@@ -75,7 +75,7 @@ async def count_tokens(
             n_tokens += min(of_one(text, limit), most_each)
         return n_tokens
 
-    return await on_thread(count, gone)
+    return await on_thread_to_its_end(count, gone)
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from embellama.errors import EmbeddingTimeoutError, EmptyInputError, InvalidInpu
 from embellama.inputs import listed
 from embellama.loaded_model import LoadedModel
 from embellama.request import EmbedOptions
-from embellama.server.counting import on_thread
+from embellama.server.counting import on_thread_to_its_end
 from embellama.server.problems import Problem
 from embellama.server.service import Service
 from embellama.tokenization import Tokenizer
@@ -92,7 +92,7 @@ async def tokens_of(
             names = {number: name for name, number in loaded.control_tokens(_SPELLINGS).items()}
             return [one(loaded, prompt + text, index, names) for index, text in enumerate(texts)]
 
-    return await on_thread(work, gone)
+    return await on_thread_to_its_end(work, gone)
 
 
 def _check(texts: Sequence[str], *, limit: int) -> None:

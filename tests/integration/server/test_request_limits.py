@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from embellama.server.counting import CHARS_A_PIECE, count_tokens, on_thread
+from embellama.server.counting import CHARS_A_PIECE, count_tokens, on_thread_to_its_end
 from tests.integration.server.running import serving
 
 OPENAI = "/v1/embeddings"
@@ -106,7 +106,7 @@ def test_who_leaves_is_waited_for_by_what_it_began():
         ended.append(True)
 
     async def leave():
-        working = asyncio.ensure_future(on_thread(work, gone))
+        working = asyncio.ensure_future(on_thread_to_its_end(work, gone))
         await asyncio.sleep(0.05)
         working.cancel()
         with pytest.raises(asyncio.CancelledError):
