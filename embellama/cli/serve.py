@@ -69,6 +69,7 @@ OPTIONS = (
     _Option("tls_cert", "--tls-cert", "FILE", "Serve HTTPS with this certificate (chain)."),
     _Option("tls_key", "--tls-key", "FILE", "The certificate's private key."),
     _Option("cors_origins", "--cors-origin", "ORIGIN", "Whose pages may ask; * for all.", True),
+    _Option("allowed_hosts", "--allowed-host", "NAME", "What else it may be called.", True),
     _Option("max_body_bytes", "--max-body", "SIZE", "Largest body of a request."),
     _Option("max_texts", "--max-texts", "N", "Most texts of a request."),
     _Option("max_request_tokens", "--max-tokens", "N", "Most tokens of a request."),

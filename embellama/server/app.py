@@ -18,6 +18,7 @@ from embellama.errors import ConfigurationError
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
 from embellama.server.gate import Gate
+from embellama.server.hosts import Hosts
 from embellama.server.limits import Keys, Room, TokenBuckets
 from embellama.server.metrics import Metrics
 from embellama.server.models import ServedModels
@@ -87,6 +88,7 @@ def make_service(
             max_waiting=config.max_requests,
             max_wait_s=config.request_timeout_s,
         ),
+        hosts=Hosts(config.allowed_hosts, is_needed=config.is_loopback and not keys),
         room=Room(
             max_requests=config.max_requests,
             # who waits for most of its time has too little left to be answered in

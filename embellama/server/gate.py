@@ -152,6 +152,7 @@ class Gate:
         service = self._service
         if endpoint.access == "open":
             return
+        service.hosts.check(exchange.headers)
         is_admin = endpoint.access == "admin"
         keys = service.admin_keys if is_admin else service.keys
         if keys:

@@ -47,7 +47,8 @@ _CONNECTION = (
     (503, "too_many_connections"),
 )
 # … by who asks, …
-_KEYS = ((401, "missing_api_key"), (429, "rate_limited"))
+_CALLERS = ((403, "host_refused"), (429, "rate_limited"))
+_KEYS = ((401, "missing_api_key"),)
 _NO_KEY = ((403, "no_admin_key"),)
 # … by what it takes, …
 _BODY = (
@@ -81,7 +82,7 @@ def problems_of(endpoint: Endpoint, *, has_keys: bool) -> Iterator[tuple[Problem
     """Yield one problem of each kind, and whether it comes from the endpoint or from before it."""
     kinds = [*_ALWAYS]
     if endpoint.access != "open":
-        kinds += _KEYS if has_keys else _KEYS[1:]
+        kinds += (*_CALLERS, *(_KEYS if has_keys else ()))
     if endpoint.access == "admin":
         kinds += _NO_KEY
     if endpoint.adapter is not None:

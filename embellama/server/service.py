@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from embellama.cache import EmbeddingCache
 from embellama.engine import EmbeddingEngine
+from embellama.server.hosts import Hosts
 from embellama.server.limits import Keys, Room, TokenBuckets
 from embellama.server.metrics import Metrics
 from embellama.server.models import ServedModels
@@ -22,6 +23,7 @@ class Service:
         config: The settings.
         engine: Computes.
         models: What is served.
+        hosts: What the server may be called.
         room: How much may wait.
         keys: Who may ask; none: everybody.
         admin_keys: Who may load, unload and clear.
@@ -37,6 +39,7 @@ class Service:
     config: ServerConfig
     engine: EmbeddingEngine
     models: ServedModels
+    hosts: Hosts
     room: Room
     keys: Keys
     admin_keys: Keys

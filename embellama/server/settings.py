@@ -58,6 +58,8 @@ class ServerConfig(LayeredConfig):
         tls_cert: A file with the certificate and its chain. Needs ``tls_key``.
         tls_key: A file with its private key.
         cors_origins: Origins of pages that may call from a browser; ``"*"``: all.
+        allowed_hosts: What clients may call a server without keys that listens at loopback alone,
+            besides localhost and addresses; ``"*"``: anything.
         max_body_bytes: Most bytes of a request's body.
         max_texts: Most texts of a request. Source of the default: OpenAI's limit.
         max_request_tokens: Most tokens of a request. Source of the default: OpenAI's limit.
@@ -101,6 +103,7 @@ class ServerConfig(LayeredConfig):
         "tls_cert": "EMBELLAMA_TLS_CERT",
         "tls_key": "EMBELLAMA_TLS_KEY",
         "cors_origins": "EMBELLAMA_CORS_ORIGINS",
+        "allowed_hosts": "EMBELLAMA_ALLOWED_HOSTS",
         "max_body_bytes": "EMBELLAMA_MAX_BODY_BYTES",
         "max_texts": "EMBELLAMA_MAX_TEXTS",
         "max_request_tokens": "EMBELLAMA_MAX_REQUEST_TOKENS",
@@ -137,6 +140,7 @@ class ServerConfig(LayeredConfig):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     max_body_bytes: ByteSize = Field(default=ByteSize(32 << 20), ge=1)
     max_texts: int = Field(default=2048, ge=1)
     max_request_tokens: int = Field(default=300_000, ge=1)
@@ -169,7 +173,7 @@ class ServerConfig(LayeredConfig):
         # the engine's own is no use to a server, which decides what it loads: one word for both
         return {"lazy": document["lazy"], **table} if "lazy" in document else table
 
-    @field_validator("models", "api_keys", "cors_origins", mode="before")
+    @field_validator("models", "api_keys", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         """Take what an environment variable can say: parts between commas."""

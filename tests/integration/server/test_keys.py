@@ -169,3 +169,31 @@ def test_pages_that_were_named_may_ask_and_read(tiny_path):
             "/v1/embeddings", BODY, headers={"Origin": "https://evil.example", **bearer(KEY)}
         )
         assert headers["access-control-allow-origin"] is None
+
+
+# ── what the server is called ───────────────────────────────────────────────────────────────
+
+
+def called(running, host, path="/v1/models", **options):
+    return running.json(path, headers={"Host": host} | options.pop("headers", {}), **options)
+
+
+def test_a_page_whose_name_was_made_to_mean_this_machine_gets_nothing(tiny_path):
+    config = {"allowed_hosts": ("search.example",)}
+    with serving(config, models={"tiny": tiny_path}, backend=FakeBackend()) as running:
+        for path in ("/v1/models", "/metrics", "/info", "/playground/stats"):
+            status, error = called(running, "evil.example", path)
+            assert status == 403
+            assert "--allowed-host" in json.dumps(error)
+        status, error = called(running, "evil.example:80", "/v1/embeddings", body=BODY)
+        assert (status, error["error"]["code"]) == (403, "host_refused")
+        assert error["error"]["type"] == "permission_error"
+        for path in ("/health", "/ready", "/"):  # which tell nobody anything
+            assert running.request(path, headers={"Host": "evil.example"})[0] == 200
+        for host in ("search.example", "localhost:9999", "127.0.0.1"):
+            assert called(running, host)[0] == 200
+
+
+def test_with_keys_it_may_be_called_anything(keyed):
+    assert called(keyed, "evil.example", headers=bearer(KEY))[0] == 200
+    assert called(keyed, "evil.example")[0] == 401

@@ -25,6 +25,7 @@ SAID = {
     "tls_cert": ("CERT", None),
     "tls_key": ("KEY", None),
     "cors_origins": ("http://a, http://b", ("http://a", "http://b")),
+    "allowed_hosts": ("a.example,b.example", ("a.example", "b.example")),
     "max_body_bytes": ("1MiB", 1 << 20),
     "max_texts": ("7", 7),
     "max_request_tokens": ("8", 8),
