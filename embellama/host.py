@@ -86,6 +86,7 @@ class ModelHost:
         config: ModelConfig | None = None,
         on_step: Callable[[str], None] | None = None,
         progress: bool = False,
+        wait_s: float = 0.0,
     ) -> ModelInfo:
         """Load a model, fetching it first where it is not stored.
 
@@ -97,6 +98,7 @@ class ModelHost:
             config: Its settings; those configured under its name, or the defaults, if not given.
             on_step: Told in a sentence what is being done, for downloads and conversions.
             progress: Draw a bar on standard error while bytes are fetched.
+            wait_s: Longest to wait for memory that models in use take.
 
         Returns:
             What was loaded.
@@ -135,6 +137,7 @@ class ModelHost:
                 tuning=tuning,
             ),
             n_bytes=n_bytes,
+            wait_s=wait_s,
         )
         return loaded.info
 

@@ -172,7 +172,15 @@ class ModelRegistry(Generic[M]):
         if ends and not (lease.frees_elsewhere and self._free_elsewhere(entry)):
             self._free(entry)
 
-    def load(self, name: str, key: object, open_model: Callable[[], M], *, n_bytes: int) -> M:
+    def load(
+        self,
+        name: str,
+        key: object,
+        open_model: Callable[[], M],
+        *,
+        n_bytes: int,
+        wait_s: float = 0.0,
+    ) -> M:
         """Put a model under a name, opening it once however many threads ask.
 
         The same key under the same name is answered with what is there. Another key swaps: new
@@ -184,20 +192,30 @@ class ModelRegistry(Generic[M]):
             key: What tells one model and its settings from another.
             open_model: Opens it; called without the lock.
             n_bytes: What it will take, as far as that is known before.
+            wait_s: Longest to wait for memory that models in use take.
 
         Raises:
             ModelLoadError: It can never fit into the memory limit.
             OverloadedError: It does not fit beside the models in use.
             ContextError: The registry was closed meanwhile.
         """
+        until_s = time.monotonic() + wait_s
         with self._changed:
-            while name in self._loading:
-                self._changed.wait()
-            entry = self._entries.get(name)
-            if entry is not None and entry.key == key:
-                entry.last_used = time.monotonic()
-                return entry.model
-            evicted = self._make_room(name, n_bytes)
+            evicted = None
+            while evicted is None:
+                while name in self._loading:
+                    self._changed.wait()
+                entry = self._entries.get(name)
+                if entry is not None and entry.key == key:
+                    entry.last_used = time.monotonic()
+                    return entry.model
+                try:
+                    evicted = self._make_room(name, n_bytes)
+                except OverloadedError:
+                    left_s = until_s - time.monotonic()
+                    if left_s <= 0.0:
+                        raise
+                    self._changed.wait(min(left_s, threading.TIMEOUT_MAX))
             self._loading[name] = reservation = _Reservation(n_bytes)
         try:
             for other in evicted:

@@ -39,8 +39,6 @@ FAILURE_PAUSE_S = 5.0
 MEMORY_WAIT_S = 5.0
 """How long a load waits for memory that models in use take: most are for milliseconds."""
 
-MEMORY_LOOK_S = 0.1
-
 OLLAMA_TAG = ":latest"
 """What Ollama's clients put behind a name that has no tag."""
 
@@ -243,19 +241,19 @@ class ServedModels:
 
     async def _loaded(self, served: Served, reference: str) -> ModelInfo:
         """Have the engine load it, waiting for a moment where models in use take the memory."""
-        load = partial(self._engine.load_model, reference, name=served.name, config=served.config)
-        until_s = time.monotonic() + MEMORY_WAIT_S
-        while True:
-            try:
-                return await on_thread(load)
-            except OverloadedError:
-                if time.monotonic() > until_s:
-                    raise
-            except EmbellamaError:
-                raise
-            except Exception as exc:
-                raise ModelLoadError(f"{served.name!r} could not be loaded: {exc!r}") from exc
-            await asyncio.sleep(MEMORY_LOOK_S)
+        load = partial(
+            self._engine.load_model,
+            reference,
+            name=served.name,
+            config=served.config,
+            wait_s=MEMORY_WAIT_S,
+        )
+        try:
+            return await on_thread(load)
+        except EmbellamaError:
+            raise
+        except Exception as exc:
+            raise ModelLoadError(f"{served.name!r} could not be loaded: {exc!r}") from exc
 
     async def unload(self, served: Served, *, only_idle: bool = False) -> bool:
         """Unload a model when its running work is done; False if it was not loaded, or is used."""

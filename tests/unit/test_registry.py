@@ -1,6 +1,6 @@
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -297,6 +297,44 @@ def test_models_in_use_are_not_evicted():
         load(registry, "b")
     load(registry, "b")
     assert registry.names() == ["b"]
+
+
+def test_a_load_may_wait_for_memory_that_is_in_use():
+    registry = ModelRegistry(memory_limit_bytes=15)
+    load(registry, "a")
+    with ExitStack() as held:
+        held.enter_context(leased_elsewhere(registry, "a"))
+        threading.Timer(0.1, held.close).start()
+        registry.load("b", "file", Weights, n_bytes=10, wait_s=60.0)
+    assert registry.names() == ["b"]
+
+
+def test_a_load_waits_for_memory_no_longer_than_it_may():
+    registry = ModelRegistry(memory_limit_bytes=15)
+    load(registry, "a")
+    with registry.lease("a"):
+        start = time.monotonic()
+        with pytest.raises(OverloadedError):
+            registry.load("b", "file", Weights, n_bytes=10, wait_s=0.1)
+        assert 0.1 <= time.monotonic() - start < 10.0
+
+
+def test_who_waits_for_memory_takes_what_another_one_loaded_meanwhile():
+    registry, loaded = ModelRegistry(memory_limit_bytes=15), []
+    load(registry, "a")
+
+    def ask():
+        loaded.append(registry.load("b", "file", Weights, n_bytes=10, wait_s=60.0))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    with leased_elsewhere(registry, "a"):
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join(10)
+    assert len(loaded) == 3
+    assert len(set(map(id, loaded))) == 1
 
 
 def test_a_model_over_the_limit_is_refused_with_the_numbers():

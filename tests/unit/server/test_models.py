@@ -433,21 +433,29 @@ def test_what_follows_a_load_may_fail_and_the_start_goes_on(engine, tiny_path):
     asyncio.run(ask())
 
 
-def test_a_load_waits_a_moment_for_memory_that_is_in_use(engine, tiny_path, monkeypatch):
-    async def ask():
-        full = OverloadedError("in use")
-        loads = Loads(engine, tiny_path, full, full)
-        models = tiny(engine, tiny_path)
-        assert (await use(models, "tiny")).n_embd == 64
-        assert loads.n == 3
-        await models.unload(models.find("tiny"))
-        monkeypatch.setattr("embellama.server.models.MEMORY_WAIT_S", 0.0)
-        loads.errors, loads.takes_s = [full], 0.01
-        with pytest.raises(OverloadedError):
-            await use(models, "tiny")
-        assert models.state(models.find("tiny")) == "unloaded"
+def test_a_load_waits_a_moment_for_memory_that_is_in_use(tiny_path, monkeypatch):
+    monkeypatch.setattr("embellama.server.models.MEMORY_WAIT_S", 60.0)
+    room_for_one = EngineConfig(memory_limit_bytes=tiny_path.stat().st_size * 3 // 2)
 
-    asyncio.run(ask())
+    async def ask(engine):
+        references = dict.fromkeys(("a", "b"), str(tiny_path))
+        models = ServedModels(engine, references, configs=dict.fromkeys(references, CONFIG))
+        async with models.use(models.find("a")):
+            with engine._registry.lease("a"):
+                waiting = asyncio.ensure_future(use(models, "b"))
+                await asyncio.sleep(0.3)
+                assert not waiting.done()
+                assert models.state(models.find("b")) == "loading"
+        assert (await waiting).n_embd == 64
+        assert engine.list_models() == ["b"]
+        monkeypatch.setattr("embellama.server.models.MEMORY_WAIT_S", 0.0)
+        with engine._registry.lease("b"), pytest.raises(OverloadedError):
+            await use(models, "a")
+        assert models.state(models.find("a")) == "unloaded"  # which is not the model's fault
+        assert (await use(models, "a")).n_embd == 64
+
+    with EmbeddingEngine(room_for_one) as engine:
+        asyncio.run(ask(engine))
 
 
 def test_two_loads_of_a_new_name_leave_what_was_loaded_under_its_name(engine, tiny_path):
