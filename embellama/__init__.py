@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from embellama.precision import Calibration
     from embellama.presets.engine_config import EngineConfig
     from embellama.rerank.scoring import RerankResult
-    from embellama.results import EmbeddingResult, TextReport, TokenEmbeddings
+    from embellama.results import EmbeddingResult, TextReport, TextToken, TokenEmbeddings
     from embellama.statistics import StatisticsSnapshot
 
 __version__ = "0.1.0"
@@ -85,6 +85,7 @@ __all__ = [
     "RerankResult",
     "StatisticsSnapshot",
     "TextReport",
+    "TextToken",
     "TokenEmbeddings",
     "__version__",
     "read_metadata",
@@ -105,6 +106,7 @@ _HOMES = {
     "RerankResult": "rerank.scoring",
     "StatisticsSnapshot": "statistics",
     "TextReport": "results",
+    "TextToken": "results",
     "TokenEmbeddings": "results",
     "read_metadata": "gguf",
 }

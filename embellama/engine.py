@@ -19,7 +19,8 @@ from embellama.model_info import ModelInfo
 from embellama.precision.calibration import Calibration
 from embellama.request import EmbedOptions
 from embellama.rerank.scoring import RerankResult, check_top_n, rank, score_pairs
-from embellama.results import TokenEmbeddings
+from embellama.results import TextToken, TokenEmbeddings
+from embellama.text_tokens import tokens_of_texts
 from embellama.text_verbs import Input, OnProgress
 from embellama.tokens import embed_late, embed_tokens
 from embellama.types import (
@@ -397,6 +398,70 @@ class EmbeddingEngine(AsyncVerbs):
         """
         with self._use(model) as loaded:
             return loaded.tokenizer.encode(check_text(text), add_special=add_special_tokens)
+
+    def tokenize_detailed(
+        self,
+        model: str | None,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        add_special_tokens: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[list[TextToken]]:
+        """Return the tokens of each text with the characters they stand for.
+
+        Args:
+            model: A loaded model's name; None means the only or the default one.
+            texts: The texts, whole whatever their length.
+            prompt_name: Which of the model's prompts to put before each.
+            add_special_tokens: Whether to put the model's special tokens around each.
+            timeout_s: As in `embed`.
+
+        Raises:
+            ConfigurationError: The model has no such prompt.
+            InvalidInputError: A text cannot be tokenized.
+            EmbeddingTimeoutError: It was not done in time.
+        """
+        call = Call("bulk", timeout_s)
+        return self._tokenize_detailed(model, texts, prompt_name, add_special_tokens, call)
+
+    async def atokenize_detailed(
+        self,
+        model: str | None,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        add_special_tokens: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[list[TextToken]]:
+        """Tokenize as `tokenize_detailed` does, without blocking the event loop."""
+        call = Call("bulk", timeout_s, caller=task_id())
+        return await self._on_thread(
+            call,
+            lambda: self._tokenize_detailed(
+                model, texts, prompt_name, add_special_tokens, call, is_admitted=True
+            ),
+        )
+
+    def _tokenize_detailed(
+        self,
+        model: str | None,
+        texts: Sequence[str],
+        prompt_name: str | None,
+        add_special_tokens: bool,
+        call: Call,
+        *,
+        is_admitted: bool = False,
+    ) -> list[list[TextToken]]:
+        with self._use(model, is_admitted=is_admitted) as loaded:
+            request = loaded.request_for(EmbedOptions(prompt_name=prompt_name))
+            return tokens_of_texts(
+                loaded,
+                check_texts(texts),
+                prompt=request.encoder.prompt,
+                add_special_tokens=add_special_tokens,
+                call=call,
+            )
 
     def count_tokens(self, model: str | None, text: str) -> int:
         """Count a text's tokens, special tokens included, to compare with ``ModelInfo.n_ctx``."""

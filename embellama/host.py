@@ -206,6 +206,11 @@ class ModelHost:
             raise ConfigurationError(f"timeout_s = {limit!r}; it has to be a number from 0")
         self._registry.unload(name, timeout_s=limit)
 
+    @property
+    def config(self) -> EngineConfig:
+        """The settings it was made with."""
+        return self._config
+
     def list_models(self) -> list[str]:
         """List the names of the loaded models, in the order of loading."""
         self._check_usable()

@@ -56,7 +56,7 @@ class Lease(Generic[M]):
         is_suspended: Whether closing need not wait for it.
         is_use: Whether it makes the model a recently used one; looking at it does not.
         frees_elsewhere: Whether a model that ends with it is freed on another thread, since this
-            one has others to serve.
+            one has others to serve, or only looks.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Lease(Generic[M]):
         self.model = entry.model
         self.entry = entry
         self.is_use = is_use
-        self.frees_elsewhere = False
+        self.frees_elsewhere = not is_use
         self._changed = changed
         self._thread = threading.get_ident()
         self.is_counted = False

@@ -93,6 +93,26 @@ class EmbeddingResult:
     timings: Timings
 
 
+@dataclass(frozen=True, slots=True)
+class TextToken:
+    """A token of a text.
+
+    Attributes:
+        id: Its number in the vocabulary.
+        text: The characters it stands for; of a special one its name, where it has a usual one.
+        special: Whether the model puts it around every text.
+        start: Where its characters begin, prompt included; None for special tokens and where the
+            tokenizer's steps cannot be traced back.
+        stop: Where they end.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenEmbeddings:
     """The vectors of a text's tokens.

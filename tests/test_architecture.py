@@ -35,6 +35,7 @@ LAYERS = (
         "embedding",
         "streaming",
         "tokens",
+        "text_tokens",
         "rerank",
     }
     | {"presets"},

@@ -7,6 +7,7 @@ from collections.abc import Sequence, Set
 from importlib import metadata
 from typing import Any
 
+from embellama._parallel import available_cores
 from embellama.model_info import ModelInfo
 from embellama.server.embedding import check_count
 from embellama.server.exchange import Exchange
@@ -99,7 +100,7 @@ def described(service: Service, info: ModelInfo) -> dict[str, Any]:
         "max_batch_requests": info.config.max_batch_requests,
         "max_client_batch_size": service.config.max_texts,
         "auto_truncate": False,
-        "tokenization_workers": service.engine._n_jobs,
+        "tokenization_workers": service.engine.config.n_jobs or available_cores(),
         "version": metadata.version("embellama"),
         "sha": None,
         "docker_label": None,

@@ -165,7 +165,8 @@ def test_unloading_waits_for_a_suspended_lease_of_its_own_thread():
     assert not model.closed
 
 
-def test_a_model_can_be_freed_on_another_thread_than_its_last_lease_ends_on():
+@pytest.mark.parametrize("is_use", [True, False])
+def test_a_model_can_be_freed_on_another_thread_than_its_last_lease_ends_on(is_use):
     registry, closed_on = ModelRegistry(), []
     closed = threading.Event()
 
@@ -175,8 +176,9 @@ def test_a_model_can_be_freed_on_another_thread_than_its_last_lease_ends_on():
             closed.set()
 
     registry.load("a", "one", Noting, n_bytes=1)
-    with registry.lease("a") as lease:
-        lease.frees_elsewhere = True
+    with registry.lease("a", is_use=is_use) as lease:
+        if is_use:
+            lease.frees_elsewhere = True  # who only looks never frees
         load(registry, "a", "two")
     assert closed.wait(5)
     assert closed_on != [threading.get_ident()]

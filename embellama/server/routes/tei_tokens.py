@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from embellama.results import TokenEmbeddings
+from embellama.results import TextToken, TokenEmbeddings
 from embellama.server.choice import able_model
 from embellama.server.counting import count_tokens
 from embellama.server.embedding import computed
@@ -18,7 +18,7 @@ from embellama.server.served import Served
 from embellama.server.service import Service
 from embellama.server.tei_forms import headers_of, items_of, overflow_of, refuse
 from embellama.server.token_ids import Item, readable
-from embellama.server.tokenized import TextToken, tokens_of
+from embellama.server.tokenized import tokens_of
 from embellama.types import Priority
 
 MAX_COMPONENTS = 1 << 24
