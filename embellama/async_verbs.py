@@ -271,10 +271,10 @@ class AsyncVerbs(TextVerbs):
                 begun.pending.on_done(settle)
                 await asyncio.wait([arrived], timeout=call.remaining_s())
             except BaseException:  # cancelled, or a coroutine that is closed or dropped
-                begun.pending.cancel()
+                call.cancel()
                 raise
             if not arrived.done():
-                begun.pending.cancel()
+                call.cancel()
                 raise call.timed_out()
         return begun.end()
 

@@ -158,6 +158,12 @@ class Call:
         with self._lock:
             if not self._is_cancelled:
                 # only the last ones can still wait for something: two windows, or other calls
-                self._on_cancel = [*self._on_cancel[-2:], take_back]
+                self._on_cancel.append(take_back)
                 return
         take_back()
+
+    def off_cancel(self, take_back: Callable[[], None]) -> None:
+        """Have it called no longer. Else the call holds what holds it, rows and all."""
+        with self._lock:
+            if take_back in self._on_cancel:
+                self._on_cancel.remove(take_back)

@@ -102,24 +102,27 @@ class PendingRows:
         """Yield what each group brings; raise for the failed ones when all are done."""
         failed: list[int] = []
         first: EmbellamaError | None = None
-        for indices, group in self._planned:
-            try:
-                rows = group.rows.result(self._call.remaining_s())
-            except EmbellamaError as exc:
-                first = first or exc
-                failed += indices
-                continue
-            except BaseException:
-                self.cancel()
+        try:
+            for indices, group in self._planned:
+                try:
+                    rows = group.rows.result(self._call.remaining_s())
+                except EmbellamaError as exc:
+                    first = first or exc
+                    failed += indices
+                    continue
+                except BaseException:
+                    self.cancel()
+                    self._call.check()
+                    raise
+                yield indices, group, rows
+            if first is not None:
                 self._call.check()
-                raise
-            yield indices, group, rows
-        if first is not None:
-            self._call.check()
-            raise BatchError(
-                f"{len(failed)} of {self._n_sequences} texts could not be embedded: {first}",
-                failed_indices=sorted(failed),
-            ) from first
+                raise BatchError(
+                    f"{len(failed)} of {self._n_sequences} texts could not be embedded: {first}",
+                    failed_indices=sorted(failed),
+                ) from first
+        finally:
+            self._call.off_cancel(self.cancel)
 
     @property
     def inference_s(self) -> float:

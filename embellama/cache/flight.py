@@ -169,10 +169,15 @@ class FlightCall:
         Returns:
             The vectors that arrived, and the keys that did not: `claim` these again.
         """
-        if others:
-            self._caller.on_cancel(self._wake)
+        if not others:
+            return {}, []
+        self._caller.on_cancel(self._wake)
+        try:
+            with self._changed:
+                self._wait_while_some_arrive(list(others.values()), timeout_s)
+        finally:
+            self._caller.off_cancel(self._wake)
         with self._changed:
-            self._wait_while_some_arrive(list(others.values()), timeout_s)
             arrived = {k: c.value for k, c in others.items() if c.value is not None}
             left = [key for key in others if key not in arrived]
             self._no_longer_awaited.update(key for key in left if not others[key].ended)

@@ -95,6 +95,7 @@ class Gate:
         self, method: str, endpoint: Endpoint | None, exchange: Exchange, receive: Receive
     ) -> tuple[Answer | None, Problem | None]:
         """Return the answer, if somebody waits for it, and what went wrong, if something did."""
+        form = self._error_form if endpoint is None else endpoint.error_form
         try:
             if endpoint is None:
                 raise Problem(
@@ -106,8 +107,10 @@ class Gate:
             return done, None if done is not None else gone()
         except Problem as exc:
             problem = exc
+            _let_go(exc)
         except EmbellamaError as exc:
-            problem = problem_of(exc, field=_texts_field(endpoint), form=self._error_form)
+            problem = problem_of(exc, field=_texts_field(endpoint), form=form)
+            _let_go(exc)
         except asyncio.CancelledError:
             if not self._service.is_stopping:
                 raise
@@ -126,7 +129,7 @@ class Gate:
                 where=where(exc),
             )
             problem = Problem(500, "internal", "something went wrong here; see the log")
-        form = self._error_form if endpoint is None else endpoint.error_form
+            _let_go(exc)
         return self._refused(problem, form), problem
 
     async def _answered(
@@ -233,6 +236,16 @@ class Gate:
             inference_s=round(exchange.inference_s, 6),
             total_s=round(total_s, 6),
         )
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget where an error was raised. Its frames hold it, as it holds them.
+
+    Only the garbage collector would free them, and refusals come by the hundred a second.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 async def while_connected(work: Awaitable[Answer], receive: Receive) -> Answer | None:
