@@ -29,6 +29,9 @@ class Closable(Protocol):
 
 M = TypeVar("M", bound=Closable)
 
+MEMORY_LOOK_S = 0.1
+"""How often a load that may wait for memory looks whether there is any."""
+
 
 @dataclass(eq=False)
 class _Entry(Generic[M]):
@@ -215,7 +218,8 @@ class ModelRegistry(Generic[M]):
                     left_s = until_s - time.monotonic()
                     if left_s <= 0.0:
                         raise
-                    self._changed.wait(min(left_s, threading.TIMEOUT_MAX))
+                    # not sooner: a model loaded just now is idle until the one who loaded it uses it
+                    self._wait(lambda: False, min(left_s, MEMORY_LOOK_S))
             self._loading[name] = reservation = _Reservation(n_bytes)
         try:
             for other in evicted:

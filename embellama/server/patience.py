@@ -35,7 +35,7 @@ class Limit:
     def set(self, timeout_s: float) -> None:
         """Begin, unless one runs already."""
         if self._timer is None:
-            self._timer = self._loop.call_later(timeout_s, self._end)
+            self._timer = self._loop.call_later(timeout_s, self._pass)
 
     def lift(self) -> None:
         """Forget it."""
@@ -43,9 +43,18 @@ class Limit:
             self._timer.cancel()
             self._timer = None
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Forget it, and who waited for it, for good: else both hold each other."""
+        self.lift()
+        self._passed = _nothing
+
+    def _pass(self) -> None:
         self._timer = None
         self._passed()
+
+
+def _nothing() -> None:
+    pass
 
 
 class ReadingClient:
@@ -73,6 +82,10 @@ class ReadingClient:
     def leave(self) -> None:
         """Look no more."""
         self._limit.lift()
+
+    def end(self) -> None:
+        """Look no more, for good."""
+        self._limit.end()
 
     def _wait(self, transport: asyncio.WriteTransport, n_left: int) -> None:
         self._transport, self._n_before = transport, n_left

@@ -8,6 +8,8 @@ import asyncio
 import gc
 import http.client
 import json
+import socket
+import struct
 import time
 from contextlib import suppress
 from functools import partial
@@ -16,6 +18,7 @@ import pytest
 
 from embellama import EmbeddingCache, EmbeddingEngine
 from embellama.errors import EmbeddingTimeoutError, EmbellamaError
+from embellama.server.http.connection import _GuardedProtocol
 from tests.conftest import QUIET
 from tests.integration.server.running import serving
 
@@ -131,6 +134,7 @@ def asked(minilm_path):
             return answer.status
 
         ask.room = running.service.room
+        ask.address = (connection.host, connection.port)
         yield ask
         connection.close()
 
@@ -172,3 +176,40 @@ def test_requests_to_another_name_leave_nothing(asked):
     ask = partial(asked, "/v1/models", headers={"Host": "evil.example"})
     assert ask() == 403
     assert left_by(ask) == 0
+
+
+# ── connections ─────────────────────────────────────────────────────────────────────────────
+
+ASKED = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def connections(sent, *, is_reset=False):
+    """Return what opens a connection, sends something, and ends it when it is answered."""
+
+    def connect(address):
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.sendall(sent)
+            if sent:
+                connection.recv(10)
+            if is_reset:
+                at_once = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+
+    return connect
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        connections(b""),
+        connections(ASKED + b"\r\n"),
+        connections(ASKED + b"\r\n", is_reset=True),
+        connections(ASKED + b"Connection: close\r\n\r\n"),
+        connections(b"no HTTP\r\n\r\n"),
+    ],
+    ids=["opened", "answered", "reset", "closed", "refused"],
+)
+def test_connections_leave_nothing(asked, connect):
+    assert left_by(lambda: connect(asked.address)) == 0
+    alive = [each for each in gc.get_objects() if isinstance(each, _GuardedProtocol)]
+    assert len(alive) <= 1  # the fixture's own

@@ -92,10 +92,14 @@ class _GuardedProtocol(HttpToolsProtocol):
             self._limit.set(self.limits.idle_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._limit.lift()
-        self._reader.leave()
+        self._limit.end()
+        self._reader.end()
         self.behind.drop(self.transport)
         super().connection_lost(exc)
+        # which leaves the timer running where the client broke off, for as long as it may be idle
+        self._unset_keepalive_if_required()
+        if self.cycle is None or self.cycle.response_complete:
+            self.cycle = self._running = None  # type: ignore[assignment]  # they hold each other
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused or self.transport.is_closing():

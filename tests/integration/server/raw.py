@@ -99,11 +99,11 @@ def raw(running, **options):
 def post(body, *headers, path="/v1/embeddings", length=True):
     """Write a request."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "host: test", "content-type: application/json", *headers]
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json", *headers]
     if length:
         lines.append(f"content-length: {len(data)}")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + data
 
 
-GET = b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n"
+GET = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 EMBED = post({"input": "hello there"})
