@@ -205,11 +205,10 @@ class AsyncVerbs(TextVerbs):
         call = Call(priority, timeout_s, caller=task_id())
         is_one = isinstance(texts, list | tuple) and len(texts) == 1
         if is_one and self._is_short(texts[0], options):
-            start = time.perf_counter()
             with self._use_here(model) as loaded:
                 begun = self._begun(loaded, texts[0], options, call)
                 done = await self._ended(begun, call)
-                return detailed(loaded, begun.request, done, time.perf_counter() - start)
+                return detailed(loaded, begun.request, done, call)
         return await self._on_thread(
             call, lambda: self._embed_detailed(model, texts, options, call, is_admitted=True)
         )
@@ -287,6 +286,7 @@ class AsyncVerbs(TextVerbs):
         def run() -> T:
             # what is queued counts until a thread has looked at it, also where nobody waits
             with held:
+                call.waited_s = time.perf_counter() - call.started_s
                 call.check()
                 return context.run(work)
 

@@ -67,6 +67,10 @@ class Call:
         caller: Who calls: the thread, unless told otherwise. One caller's calls come one after the
             other.
 
+    Attributes:
+        started_s: When that was, on the clock of `time.perf_counter`.
+        waited_s: Seconds until a thread took it, where it is awaited.
+
     Raises:
         ConfigurationError: There is no such priority, or the time is no number from 0.
     """
@@ -78,7 +82,9 @@ class Call:
         "_on_cancel",
         "caller",
         "priority",
+        "started_s",
         "timeout_s",
+        "waited_s",
     )
 
     def __init__(
@@ -100,6 +106,8 @@ class Call:
             raise ConfigurationError(
                 f"timeout_s = {timeout_s!r}; it has to be a number of seconds from 0, or None"
             )
+        self.started_s: Final = time.perf_counter()
+        self.waited_s = 0.0
         self.priority: Final = priority
         self.timeout_s: Final = timeout_s
         self.caller: Final = threading.get_ident() if caller is None else caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -217,7 +218,7 @@ def cached_vectors(window: Window, rows: FloatArray) -> list[CachedVector]:
 
 
 def detailed(
-    model: LoadedModel, request: EmbedRequest, done: Embedded, total_s: float
+    model: LoadedModel, request: EmbedRequest, done: Embedded, call: Call
 ) -> EmbeddingResult:
     """Return what was embedded with what became of it, what made it, and where the time went."""
     meter, fingerprint = done.meter, model.facts.fingerprint
@@ -230,10 +231,10 @@ def detailed(
         fingerprint=request.fingerprint(fingerprint),
         usage=Usage(len(done.reports), n_tokens, meter.n_computed_tokens),
         timings=Timings(
-            total_s=total_s,
+            total_s=time.perf_counter() - call.started_s,
             cache_s=meter.cache_s,
             tokenize_s=meter.tokenize_s,
-            queue_s=meter.queue_s or 0.0,
+            queue_s=call.waited_s + (meter.queue_s or 0.0),
             inference_s=meter.inference_s,
         ),
     )

@@ -218,7 +218,7 @@ class ModelRegistry(Generic[M]):
                     left_s = until_s - time.monotonic()
                     if left_s <= 0.0:
                         raise
-                    # not sooner: a model loaded just now is idle until the one who loaded it uses it
+                    # not sooner: what was loaded just now is idle until who loaded it uses it
                     self._wait(lambda: False, min(left_s, MEMORY_LOOK_S))
             self._loading[name] = reservation = _Reservation(n_bytes)
         try:

@@ -56,7 +56,7 @@ class Timings:
         total_s: From the call to its result.
         cache_s: Looking up and keeping vectors.
         tokenize_s: Texts to ids; overlaps inference where there are many.
-        queue_s: Until a worker began with the first text.
+        queue_s: Until a worker began with the first text; for a thread too, where it was awaited.
         inference_s: Computing, added up over the workers.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextvars import ContextVar
@@ -423,11 +422,10 @@ class TextVerbs(ModelHost):
         *,
         is_admitted: bool = False,
     ) -> EmbeddingResult:
-        start = time.perf_counter()
         with self._use(model, is_admitted=is_admitted) as loaded:
             request = self._requested(loaded, options)
             done = self._embed_many(loaded, texts, request, call, progress)
-            return detailed(loaded, request, done, time.perf_counter() - start)
+            return detailed(loaded, request, done, call)
 
     def _embed_many(
         self,

@@ -24,7 +24,7 @@ from embellama import (
     OverloadedError,
     loaded_model,
 )
-from embellama.async_verbs import LOOP_THREAD_CHARS
+from embellama.async_verbs import _N_THREADS, LOOP_THREAD_CHARS
 from embellama.testing import FakeBackend
 from tests.gated import WAIT_S, Gate, run
 from tests.tiny_gguf import write_gguf
@@ -110,6 +110,21 @@ def test_the_same_as_the_blocking_verb_gives(make_engine, texts, is_cached):
         assert getattr(awaited, name) == getattr(blocking, name), name
     if texts:
         assert 0 < awaited.timings.inference_s <= awaited.timings.total_s
+
+
+def test_waiting_for_a_thread_is_told_as_waiting(engine, gate):
+    async def main():
+        with gate.held():
+            tasks = [
+                asyncio.create_task(engine.aembed_detailed("m", ["a b", "c"]))
+                for _ in range(_N_THREADS["bulk"] + 1)
+            ]
+            await gate.entered()
+            await asyncio.sleep(0.2)
+        return [done.timings for done in await asyncio.gather(*tasks)]
+
+    *_, last = run(main)
+    assert 0.2 <= last.queue_s < last.total_s
 
 
 def test_a_text_is_counted_once_however_it_is_begun(engine):

@@ -75,13 +75,18 @@ def test_work_of_a_call_that_was_cancelled_before_is_taken_back_at_once():
     assert told == ["late"]
 
 
-def test_the_last_submissions_are_taken_back():
+def test_what_is_done_is_not_taken_back():
     """Two windows of a pipeline may be on their way and a wait for others; a call has thousands."""
     call, told = Call(), []
-    for number in range(1000):
-        call.on_cancel(lambda number=number: told.append(number))
+    ways = [lambda number=number: told.append(number) for number in range(1000)]
+    for way in ways:
+        call.on_cancel(way)
+    for way in ways[:997]:
+        call.off_cancel(way)
+        call.off_cancel(way)  # no harm
     call.cancel()
     assert told == [997, 998, 999]
+    call.off_cancel(ways[-1])
 
 
 def test_taking_back_may_cancel_again_without_a_deadlock():
