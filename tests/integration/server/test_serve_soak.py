@@ -85,7 +85,7 @@ class Clients:
 
 @pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 120)
-def test_a_server_that_is_left_running(minilm_path):
+def test_a_server_that_is_left_running(minilm_path, record_property):
     with server_process(f"m={minilm_path}", "--no-access-log") as (process, url, lines):
         server, clients = psutil.Process(process.pid), Clients(url)
         threads = [threading.Thread(target=clients.run, args=(n,)) for n in range(N_CLIENTS)]
@@ -100,7 +100,8 @@ def test_a_server_that_is_left_running(minilm_path):
             for thread in threads:
                 thread.join(60)
         grown_mb = (server.memory_info().rss - before) / 2**20
-        print(f"{sum(clients.seen.values())} visits, memory grew by {grown_mb:.1f} MiB")
+        record_property("visits", sum(clients.seen.values()))
+        record_property("grown_mb", grown_mb)
         assert clients.wrong == []
         assert clients.seen.keys() == {
             "one", "many", "bad", "odd", "watcher", "hasty", "rude"
