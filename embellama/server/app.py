@@ -19,11 +19,13 @@ from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
 from embellama.server.gate import Gate
 from embellama.server.hosts import Hosts
-from embellama.server.limits import Keys, Room, TokenBuckets
+from embellama.server.keys import Keys
+from embellama.server.limits import Room
 from embellama.server.metrics import Metrics
 from embellama.server.models import ServedModels
 from embellama.server.nowhere import Nowhere
 from embellama.server.openapi import describe
+from embellama.server.rates import TokenBuckets
 from embellama.server.references import served_references
 from embellama.server.routes import admin, ollama, openai, operations, playground, rerank, tei
 from embellama.server.service import Service

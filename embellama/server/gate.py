@@ -25,7 +25,7 @@ from embellama.server.bodies import (
 )
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
-from embellama.server.limits import shown_key
+from embellama.server.keys import shown_key
 from embellama.server.log_output import where
 from embellama.server.metrics import OTHER
 from embellama.server.problems import RETRY_AFTER_S, ErrorForm, Problem, problem_of

@@ -1,26 +1,16 @@
-"""Who may ask, how often, and whether there is room: decided before any work is done."""
+"""How much may wait, of requests, of bodies and of answers: decided before any work is done."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from embellama.errors import ConfigurationError
 from embellama.server.pace import ENOUGH_S, Pace
 from embellama.server.problems import RETRY_AFTER_S, Problem
 from embellama.types import Priority
-
-MIN_KEY_CHARS = 8
-
-MAX_CLIENTS = 10_000
-"""Clients whose buckets are remembered; a forgotten one begins with a full bucket again."""
 
 MAX_WAITING_COST = 1 << 28
 """About the bytes of all texts that may wait, so that memory is bounded whatever their number."""
@@ -33,80 +23,6 @@ BODIES_AT_ONCE = 8
 
 MAX_UNSENT_BYTES = 1 << 28
 """Answers that may wait to be read before no new work is taken."""
-
-
-class Keys:
-    """The keys that clients may show. Digests are compared, each of them, in constant time.
-
-    Args:
-        keys: Key by name.
-    """
-
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._digests = {name: _digest(key.encode()) for name, key in keys.items()}
-
-    @classmethod
-    def read(cls, path: Path | None, others: Iterable[str] = ()) -> Keys:
-        """Read a file of keys, one a line, and add others.
-
-        Raises:
-            ConfigurationError: It cannot be read, or a key is too short, or there twice.
-        """
-        found: dict[str, str] = {}
-        lines = [] if path is None else _lines(path)
-        for number, line in [*lines, *((None, other) for other in others)]:
-            # the space tells a name from a key that has a colon in it
-            name, _, key = line.strip().rpartition(": ")
-            name, key = name.strip(), key.strip()
-            where = f"{path}, line {number}" if number else "the keys given"
-            if len(key) < MIN_KEY_CHARS or not key.isascii() or " " in key:
-                raise ConfigurationError(
-                    f"{where}: a key has {MIN_KEY_CHARS} or more ASCII characters without spaces, "
-                    f"and this one has {len(key)}"
-                )
-            name = name or f"key{len(found) + 1}"
-            if name in found or key in found.values():
-                raise ConfigurationError(f"{where}: the name {name!r}, or its key, is there twice")
-            found[name] = key
-        if path is not None and not found:
-            raise ConfigurationError(f"{path} has no key in it; write one a line")
-        return cls(found)
-
-    def __bool__(self) -> bool:
-        return bool(self._digests)
-
-    def name_of(self, key: bytes | None) -> str | None:
-        """Return the name of a key; None where there is no such key."""
-        shown = _digest(key if key is not None else b"")
-        found = None
-        for name, digest in self._digests.items():
-            if hmac.compare_digest(shown, digest):
-                found = name
-        return found if key is not None else None
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
-
-
-def _lines(path: Path) -> list[tuple[int | None, str]]:
-    try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"cannot read the keys in {str(path)!r}: {exc}") from exc
-    return [
-        (number, line)
-        for number, line in enumerate(text.splitlines(), 1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
-
-
-def shown_key(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """Return the key in a request's headers: OpenAI's and Cohere's bearer, or ``x-api-key``."""
-    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and token.strip():
-        return token.strip()
-    return headers.get(b"x-api-key")
 
 
 class Unsent:
@@ -127,48 +43,6 @@ class Unsent:
     def n_bytes(self) -> int:
         """Bytes that wait in memory to be read."""
         return sum(transport.get_write_buffer_size() for transport in self._behind)
-
-
-class TokenBuckets:
-    """A token bucket for each client: ``rate`` requests a second, ``burst`` at once.
-
-    Args:
-        rate: Tokens that a bucket gains in a second; None: no limit.
-        burst: Tokens of a full bucket; None: ten seconds' worth.
-    """
-
-    def __init__(self, rate: float | None, burst: int | None = None) -> None:
-        self._rate = rate
-        self._burst = float(burst) if burst is not None else max(1.0, 10.0 * (rate or 0.0))
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, client: str, *, now: float | None = None) -> None:
-        """Take one token.
-
-        Raises:
-            Problem: There is none; 429, with the time until there is.
-        """
-        if self._rate is None:
-            return
-        now = time.monotonic() if now is None else now
-        level, since = self._buckets.pop(client, (self._burst, now))
-        level = min(self._burst, level + (now - since) * self._rate)
-        if level >= 1.0:
-            self._keep(client, level - 1.0, now)
-            return
-        self._keep(client, level, now)
-        raise Problem(
-            429,
-            "rate_limited",
-            f"more than {self._rate:g} requests a second, after {self._burst:g} at once; slow "
-            "down, or give many texts in one request",
-            retry_after_s=(1.0 - level) / self._rate,
-        )
-
-    def _keep(self, client: str, level: float, now: float) -> None:
-        self._buckets[client] = (level, now)
-        if len(self._buckets) > MAX_CLIENTS:
-            self._buckets.popitem(last=False)
 
 
 class Room:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from embellama.cache import EmbeddingCache
 from embellama.engine import EmbeddingEngine
 from embellama.server.hosts import Hosts
-from embellama.server.limits import Keys, Room, TokenBuckets
+from embellama.server.keys import Keys
+from embellama.server.limits import Room
 from embellama.server.metrics import Metrics
 from embellama.server.models import ServedModels
+from embellama.server.rates import TokenBuckets
 from embellama.server.settings import ServerConfig
 from embellama.server.tracing import Tracing
 

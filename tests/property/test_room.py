@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellama.server import limits
-from embellama.server.limits import Room, TokenBuckets
+from embellama.server.limits import Room
 from embellama.server.problems import Problem
+from embellama.server.rates import TokenBuckets
 
 MAX_REQUESTS, MAX_WAIT_S = 20, 5.0
 

@@ -82,7 +82,8 @@ def info(**changes):
 
 def test_a_quantized_model_with_last_token_pooling():
     service = SimpleNamespace(
-        config=SimpleNamespace(max_requests=9, max_texts=8), engine=SimpleNamespace(_n_jobs=2)
+        config=SimpleNamespace(max_requests=9, max_texts=8),
+        engine=SimpleNamespace(config=SimpleNamespace(n_jobs=2)),
     )
     found = described(service, info())
     assert found["model_dtype"] == "Q8_0"
