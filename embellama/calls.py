@@ -58,6 +58,24 @@ class Admission:
         self.leave()
 
 
+def check_seconds(name: str, value: object, *, or_none: bool = False) -> None:
+    """Check an argument that is a time.
+
+    Args:
+        name: What it is called.
+        value: Its value.
+        or_none: Whether None would do, to be said.
+
+    Raises:
+        ConfigurationError: It is no number from 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigurationError(
+            f"{name} = {value!r}; it has to be a number of seconds from 0"
+            + (", or None" if or_none else "")
+        )
+
+
 class Call:
     """What the rooms below a verb know of who called it. Safe to use from any thread.
 
@@ -98,14 +116,8 @@ class Call:
             raise ConfigurationError(
                 f"priority = {priority!r}; it has to be 'interactive' or 'bulk'"
             )
-        if timeout_s is not None and (
-            isinstance(timeout_s, bool)
-            or not isinstance(timeout_s, int | float)
-            or not timeout_s >= 0
-        ):
-            raise ConfigurationError(
-                f"timeout_s = {timeout_s!r}; it has to be a number of seconds from 0, or None"
-            )
+        if timeout_s is not None:
+            check_seconds("timeout_s", timeout_s, or_none=True)
         self.started_s: Final = time.perf_counter()
         self.waited_s = 0.0
         self.priority: Final = priority
@@ -165,7 +177,6 @@ class Call:
         """Have something called when the call is cancelled; at once if it was before."""
         with self._lock:
             if not self._is_cancelled:
-                # only the last ones can still wait for something: two windows, or other calls
                 self._on_cancel.append(take_back)
                 return
         take_back()

@@ -406,6 +406,7 @@ class EmbeddingEngine(AsyncVerbs):
         *,
         prompt_name: str | None = None,
         add_special_tokens: bool = True,
+        priority: Priority = "bulk",
         timeout_s: float | None = None,
     ) -> list[list[TextToken]]:
         """Return the tokens of each text with the characters they stand for.
@@ -415,6 +416,7 @@ class EmbeddingEngine(AsyncVerbs):
             texts: The texts, whole whatever their length.
             prompt_name: Which of the model's prompts to put before each.
             add_special_tokens: Whether to put the model's special tokens around each.
+            priority: As in `embed`.
             timeout_s: As in `embed`.
 
         Raises:
@@ -422,7 +424,7 @@ class EmbeddingEngine(AsyncVerbs):
             InvalidInputError: A text cannot be tokenized.
             EmbeddingTimeoutError: It was not done in time.
         """
-        call = Call("bulk", timeout_s)
+        call = Call(priority, timeout_s)
         return self._tokenize_detailed(model, texts, prompt_name, add_special_tokens, call)
 
     async def atokenize_detailed(
@@ -432,10 +434,11 @@ class EmbeddingEngine(AsyncVerbs):
         *,
         prompt_name: str | None = None,
         add_special_tokens: bool = True,
+        priority: Priority = "bulk",
         timeout_s: float | None = None,
     ) -> list[list[TextToken]]:
         """Tokenize as `tokenize_detailed` does, without blocking the event loop."""
-        call = Call("bulk", timeout_s, caller=task_id())
+        call = Call(priority, timeout_s, caller=task_id())
         return await self._on_thread(
             call,
             lambda: self._tokenize_detailed(

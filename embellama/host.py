@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from embellama._parallel import available_cores
-from embellama.calls import Admission
+from embellama.calls import Admission, check_seconds
 from embellama.config import EngineConfig, ModelConfig
 from embellama.errors import (
     ConfigurationError,
@@ -111,6 +111,7 @@ class ModelHost:
             OverloadedError: The memory limit is taken by models in use.
         """
         self._check_usable()
+        check_seconds("wait_s", wait_s)
         name = _checked_name(name) if name is not None else None
         resolved = resolve_model(
             model,
@@ -202,8 +203,7 @@ class ModelHost:
         """
         self._check_usable()
         limit = self._config.unload_timeout_s if timeout_s is None else timeout_s
-        if not isinstance(limit, int | float) or not limit >= 0:
-            raise ConfigurationError(f"timeout_s = {limit!r}; it has to be a number from 0")
+        check_seconds("timeout_s", limit)
         self._registry.unload(name, timeout_s=limit)
 
     @property

@@ -208,6 +208,8 @@ class ModelRegistry(Generic[M]):
             while evicted is None:
                 while name in self._loading:
                     self._changed.wait()
+                if self._closed:
+                    raise _closed_while(name)
                 entry = self._entries.get(name)
                 if entry is not None and entry.key == key:
                     entry.last_used = time.monotonic()
@@ -247,7 +249,7 @@ class ModelRegistry(Generic[M]):
                 self._entries[name] = entry
                 return old if old is not None and self._retire(old) else None
         entry.model.close()
-        raise ContextError(f"the engine was closed while {name!r} was being loaded")
+        raise _closed_while(name)
 
     def _retire(self, entry: _Entry[M]) -> bool:
         """Give no new lease of it; True if it is idle and the caller has to free it."""
@@ -385,6 +387,10 @@ class ModelRegistry(Generic[M]):
             n_running = count_of_others()
         if n_running:
             log.warning("embellama.engine.outlived", n_calls=n_running, timeout_s=timeout_s)
+
+
+def _closed_while(name: str) -> ContextError:
+    return ContextError(f"the engine was closed while {name!r} was being loaded")
 
 
 def _unknown(name: str, loaded: list[str]) -> str:

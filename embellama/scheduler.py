@@ -136,6 +136,7 @@ class PendingRows:
 
     def cancel(self) -> None:
         """Take back what no worker has begun."""
+        self._call.off_cancel(self.cancel)
         for _, group in self._planned:
             group.is_wanted = False
         # what a worker has begun is told by it

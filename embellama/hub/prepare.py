@@ -160,7 +160,8 @@ def _convert(job: Job, entry: CatalogEntry, file_type: str, work: Path, target: 
         report = convert_folder(folder, target, file_type=file_type, name=name)
     except ConversionError as exc:
         if isinstance(exc.__cause__, OSError):
-            raise exc.__cause__ from exc  # the storage's fault; the caller names the setting
+            # the storage's fault; the caller names the setting. Not from exc, which is from it
+            raise exc.__cause__ from None
         raise
     for warning in report.warnings:
         job.say(f"note: {warning}")

@@ -90,7 +90,10 @@ def make_service(
             max_waiting=config.max_requests,
             max_wait_s=config.request_timeout_s,
         ),
-        hosts=Hosts(config.allowed_hosts, is_needed=config.is_loopback and not keys),
+        hosts=Hosts(
+            config.allowed_hosts,
+            is_needed=not keys and (config.is_loopback or bool(config.allowed_hosts)),
+        ),
         room=Room(
             max_requests=config.max_requests,
             # who waits for most of its time has too little left to be answered in

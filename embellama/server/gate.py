@@ -238,14 +238,19 @@ class Gate:
         )
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Forget where an error was raised. Its frames hold it, as it holds them.
+def _let_go(error: BaseException) -> None:
+    """Forget where an error, and those behind it, were raised. Their frames hold them in turn.
 
     Only the garbage collector would free them, and refusals come by the hundred a second.
     """
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+    left: list[BaseException] = [error]
+    seen: set[int] = set()  # an error may be behind itself: "raise exc.__cause__ from exc"
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            left += [other for other in (one.__cause__, one.__context__) if other is not None]
 
 
 async def while_connected(work: Awaitable[Answer], receive: Receive) -> Answer | None:

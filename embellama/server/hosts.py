@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 
 from embellama.server.problems import Problem
 
 _MAX_SHOWN = 100
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]*))(?::\d*)?")
+"""An IPv6 address, or else a name, and a port. Source: RFC 9110, 7.2."""
 
 
 class Hosts:
@@ -23,9 +27,9 @@ class Hosts:
     """
 
     def __init__(self, names: Iterable[str], *, is_needed: bool) -> None:
-        self._names = {name.lower().rstrip(".") for name in names}
+        self._names = set(map(_name_of, names))
         self._is_open = not is_needed or "*" in self._names
-        self._seen: set[bytes] = set()
+        self._last: bytes | None = None
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Refuse a request to another name. One without a name is no browser's.
@@ -36,32 +40,33 @@ class Hosts:
         if self._is_open:
             return
         given = headers.get(b"host", b"")
-        if not given or given in self._seen:
+        if not given or given == self._last:
             return
-        name = _name_of(given.decode("latin-1"))
+        shown = given.decode("latin-1")
+        name = _name_of(shown)
         if name not in self._names and not _is_own(name):
             raise Problem(
                 403,
                 "host_refused",
-                f"the request is to {name[:_MAX_SHOWN]!r}, and this server answers to localhost "
+                f"the request is to {shown[:_MAX_SHOWN]!r}, and this server answers to localhost "
                 "and this machine's addresses alone; start it with --allowed-host NAME, or with "
                 "keys",
             )
-        self._seen = {given}  # most clients say the same; a set of one never grows
+        self._last = given  # most clients say the same
 
 
 def _name_of(host: str) -> str:
     """Return a ``Host`` without its port, an IPv6 address without its brackets."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].rstrip(".")
+    found = _HOST.fullmatch(host.strip().lower())
+    return "" if found is None else found[1] or found[2].rstrip(".")
 
 
 def _is_own(name: str) -> bool:
     """Tell whether no page can come by it: an address, or a name that nobody can register."""
     # sources: RFC 6761, 6.3; ICANN's resolution 2024.07.29.06, and host.docker.internal
     if name == "localhost" or name.endswith((".localhost", ".internal")):
+        return True
+    if name.rpartition(".")[2].isdecimal():  # 127.1: no name on the net ends in a number
         return True
     try:
         ipaddress.ip_address(name)

@@ -181,6 +181,17 @@ class ServerConfig(LayeredConfig):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return tuple(value) if isinstance(value, list) else value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name != "*" and (not name or not name.isascii() or set(name) & set("/*[] ")):
+                raise ValueError(
+                    f"a host is a name such as search.example, in ASCII and without a scheme, or * "
+                    f"alone for any, not {name!r}"
+                )
+        return value
+
     @field_validator("aliases", "default_prompts", mode="before")
     @classmethod
     def _paired(cls, value: object, info: ValidationInfo) -> object:

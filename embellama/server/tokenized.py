@@ -47,6 +47,7 @@ async def tokens_of(
         texts,
         prompt_name=prompt_name,
         add_special_tokens=add_special_tokens,
+        priority="interactive",  # it is done in milliseconds, and waits for no worker
         timeout_s=timeout_s,
     )
 

@@ -20,6 +20,7 @@ from embellama import EmbeddingCache, EmbeddingEngine
 from embellama.errors import EmbeddingTimeoutError, EmbellamaError
 from embellama.server.http.connection import _GuardedProtocol
 from tests.conftest import QUIET
+from tests.integration.server.raw import EMBED
 from tests.integration.server.running import serving
 
 N_TIMES = 20
@@ -116,6 +117,23 @@ def test_calls_that_are_not_done_in_time_leave_nothing(engine):
     assert left_by(timeless) == 0
 
 
+def test_calls_that_are_given_up_leave_nothing(engine):
+    def impatient():
+        def stop(n_done, n_texts):
+            raise KeyError("enough")
+
+        with suppress(KeyError):
+            engine.embed_batch("m", TEXTS, progress=stop)
+
+    def satisfied():
+        vectors = engine.embed_stream("m", TEXTS)
+        next(vectors)
+        vectors.close()
+
+    for give_up in (impatient, satisfied):
+        assert left_by(give_up) == 0
+
+
 # ── requests ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -206,8 +224,10 @@ def connections(sent, *, is_reset=False):
         connections(ASKED + b"\r\n", is_reset=True),
         connections(ASKED + b"Connection: close\r\n\r\n"),
         connections(b"no HTTP\r\n\r\n"),
+        connections(ASKED + b"\r\n" + 3 * EMBED),
+        connections(ASKED + b"\r\n" + 3 * EMBED, is_reset=True),
     ],
-    ids=["opened", "answered", "reset", "closed", "refused"],
+    ids=["opened", "answered", "reset", "closed", "refused", "in line", "in line, reset"],
 )
 def test_connections_leave_nothing(asked, connect):
     assert left_by(lambda: connect(asked.address)) == 0

@@ -416,6 +416,15 @@ def test_a_stream_begun_before_a_fork_is_refused_in_the_child(tiny_path):
     assert output.split("\n")[:2] == ["refused: True", "child 0 rest 999"]
 
 
+@pytest.mark.parametrize("wait_s", [-1, "5", float("nan"), None, True])
+def test_a_load_waits_a_number_of_seconds(tiny_path, wait_s):
+    with (
+        EmbeddingEngine(backend=FakeBackend()) as engine,
+        pytest.raises(ConfigurationError, match="wait_s = .* a number of seconds from 0"),
+    ):
+        engine.load_model(tiny_path, wait_s=wait_s)
+
+
 @pytest.mark.parametrize("timeout_s", [-1, "5", float("nan")])
 def test_a_time_out_that_is_none(tiny_path, timeout_s):
     with EmbeddingEngine() as engine:

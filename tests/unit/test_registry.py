@@ -321,6 +321,24 @@ def test_a_load_waits_for_memory_no_longer_than_it_may():
         assert 0.1 <= time.monotonic() - start < 10.0
 
 
+def test_closing_ends_a_wait_for_memory():
+    registry, ended = ModelRegistry(memory_limit_bytes=15), []
+    load(registry, "a")
+
+    def ask():
+        with pytest.raises(ContextError, match="closed while 'b'"):
+            registry.load("b", "file", Weights, n_bytes=10, wait_s=60.0)
+        ended.append(True)
+
+    thread = threading.Thread(target=ask)
+    with leased_elsewhere(registry, "a"):
+        thread.start()
+        time.sleep(0.05)
+        registry.close()
+        thread.join(10)
+        assert ended
+
+
 def test_who_waits_for_memory_takes_what_another_one_loaded_meanwhile():
     registry, loaded = ModelRegistry(memory_limit_bytes=15), []
     load(registry, "a")

@@ -98,8 +98,13 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         # which leaves the timer running where the client broke off, for as long as it may be idle
         self._unset_keepalive_if_required()
-        if self.cycle is None or self.cycle.response_complete:
-            self.cycle = self._running = None  # type: ignore[assignment]  # they hold each other
+        # it tells the last request alone, which may wait behind others that were sent ahead
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
+        # they and this hold each other
+        self.cycle = self._running = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused or self.transport.is_closing():

@@ -127,3 +127,26 @@ def test_requests_over_the_limit_are_refused_at_once(tiny_path):
         assert running.service.room.n_requests == 0
         status, value = running.json("/v1/embeddings", {"input": "a"})
         assert status == 200, json.dumps(value)
+
+
+def test_tokens_are_told_while_bulk_requests_wait(tiny_path):
+    held = threading.Event()
+
+    def hold(batch):
+        held.wait(20)
+        return length_rows(batch)
+
+    async def flood(running):
+        asked = [
+            asyncio.ensure_future(ask(running.url, {"input": ["a", "b c", "d"]})) for _ in range(40)
+        ]
+        while running.service.room.n_requests < len(asked):
+            await asyncio.sleep(0.01)
+        told = await asyncio.to_thread(running.json, "/tokenize", {"inputs": "a"}, timeout_s=10.0)
+        held.set()
+        return told, await asyncio.gather(*asked)
+
+    with serving(models={"tiny": tiny_path}, backend=FakeBackend(hold)) as running:
+        told, found = asyncio.run(asyncio.wait_for(flood(running), 20))
+        assert told[0] == 200
+        assert {status for status, _, _ in found} == {200}

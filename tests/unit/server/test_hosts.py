@@ -16,6 +16,10 @@ OWN = (
     b"[::1]:8080",
     b"[::1]",
     b"host.docker.internal:8080",
+    b"127.1:8080",
+    b"0",
+    b"LOCALHOST",
+    b"localhost:",
 )
 OTHERS = (
     b"evil.example",
@@ -27,6 +31,10 @@ OTHERS = (
     b"[evil.example]:8080",
     b"\xff",
     b":8080",
+    b"[127.0.0.1].evil.example",
+    b"[localhost]evil",
+    b"[::1",
+    b"evil.example:80:80",
 )
 
 
@@ -54,7 +62,7 @@ def test_a_long_name_is_not_said_back_whole():
 
 
 def test_names_that_are_allowed():
-    hosts = Hosts(("Search.Example.",), is_needed=True)
+    hosts = Hosts(("Search.Example.:8080",), is_needed=True)
     for host in (b"search.example", b"SEARCH.example:443", b"search.example."):
         hosts.check({b"host": host})
     with pytest.raises(Problem):

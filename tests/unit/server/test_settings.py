@@ -250,3 +250,9 @@ def test_paths_may_begin_at_home():
     config = ServerConfig(vector_cache_path="~/vectors", api_key_file="~/keys")
     assert config.vector_cache_path == Path.home() / "vectors"
     assert config.api_key_file == Path.home() / "keys"
+
+
+@pytest.mark.parametrize("name", ["https://a.example", "*.a.example", "bücher.example", "[::1]"])
+def test_a_host_is_a_plain_name(name):
+    with pytest.raises(ConfigurationError, match="a host is a name such as search.example"):
+        ServerConfig(allowed_hosts=(name,))
