@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import Final, get_args
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, TypeAlias, get_args
 
 from embellama.errors import ConfigurationError, EmbeddingTimeoutError, OverloadedError
 from embellama.types import Priority
@@ -58,6 +60,26 @@ class Admission:
         self.leave()
 
 
+OnComputed: TypeAlias = Callable[[int, float], None]
+"""Told the tokens of a call that a micro-batch had, and the call's share of its seconds."""
+
+_ON_COMPUTED: ContextVar[OnComputed | None] = ContextVar("embellama_on_computed", default=None)
+
+
+@contextmanager
+def told_of_computed(tell: OnComputed) -> Iterator[None]:
+    """Be told how far the calls made in this context are, whatever the verb.
+
+    Args:
+        tell: Called for each micro-batch on the thread that computed it, which waits.
+    """
+    token = _ON_COMPUTED.set(tell)
+    try:
+        yield
+    finally:
+        _ON_COMPUTED.reset(token)
+
+
 def check_seconds(name: str, value: object, *, or_none: bool = False) -> None:
     """Check an argument that is a time.
 
@@ -98,6 +120,7 @@ class Call:
         "_is_cancelled",
         "_lock",
         "_on_cancel",
+        "_on_computed",
         "caller",
         "priority",
         "started_s",
@@ -129,6 +152,7 @@ class Call:
         self._is_cancelled = False
         self._lock = threading.Lock()
         self._on_cancel: list[Callable[[], None]] = []
+        self._on_computed = _ON_COMPUTED.get()
 
     @property
     def is_over(self) -> bool:
@@ -164,6 +188,11 @@ class Call:
             "try again when less is going on",
             timeout_s=self.timeout_s,
         )
+
+    def computed(self, n_tokens: int, inference_s: float) -> None:
+        """Tell whoever wants to know what a micro-batch had of it."""
+        if self._on_computed is not None:
+            self._on_computed(n_tokens, inference_s)
 
     def cancel(self) -> None:
         """Take back what no worker has begun. May be called again, from any thread."""

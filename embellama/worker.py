@@ -128,6 +128,7 @@ class InferenceWorker:
             # a copy: a view of one caller's rows would keep those of all others alive
             own = rows if len(parts) == 1 else rows[at:stop].copy()
             share_s = spent * part.n_tokens / batch.n_tokens
+            part.group.call.computed(part.n_tokens, share_s)
             part.group.deliver(part.start, n_sequences, own, inference_s=share_s)
             at = stop
 

@@ -82,6 +82,7 @@ OPTIONS = (
     _Option("shutdown_timeout_s", "--shutdown-timeout", "TIME", "Longest time to finish in."),
     _Option("rate_limit", "--rate-limit", "N", "Most requests a second of each client."),
     _Option("rate_burst", "--rate-burst", "N", "Requests it may make at once; 10 s worth."),
+    _Option("overflow", "--overflow", "CHOICE", "What becomes of texts that are too long."),
     _Option("token_ids", "--token-ids", "CHOICE", "What token ids in requests are."),
     _Option("vector_cache_bytes", "--cache-size", "SIZE", "Keep so much of vectors in memory."),
     _Option("vector_cache_path", "--vector-cache", "FILE", "Keep vectors in this file too."),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama.calls import told_of_computed
 from embellama.errors import ModelNotFoundError
 from embellama.model_info import ModelInfo
 from embellama.results import EmbeddingResult
@@ -25,6 +26,7 @@ from embellama.server.schemas.common import NO_EXTENSION, Extension
 from embellama.server.served import Served
 from embellama.server.service import Service
 from embellama.server.token_ids import Item, readable
+from embellama.server.watched import Watched
 from embellama.types import Normalization, Overflow, Priority, TruncateSide
 
 T = TypeVar("T")
@@ -51,7 +53,7 @@ async def embed(
     extension: Extension | None = None,
     dimensions: int | None = None,
     normalization: Normalization | None = None,
-    overflow: Overflow = "error",
+    overflow: Overflow | None = None,
     truncate_side: TruncateSide | None = None,
     prompt_name: str | None = None,
 ) -> EmbeddingResult:
@@ -66,7 +68,7 @@ async def embed(
             for ``truncate_side``.
         dimensions: As the engine's; so are all that follow.
         normalization: Where the API says it.
-        overflow: Where the API says it.
+        overflow: Where the API says it; None: as the server was started.
         truncate_side: Where the API says it.
         prompt_name: Where the API says it.
 
@@ -98,7 +100,7 @@ async def embed(
             kind=options.kind,
             prompt=options.prompt,
             prompt_name=named or by_default,
-            overflow=options.overflow or overflow,
+            overflow=options.overflow or overflow or service.config.overflow,
             truncate_side=truncate_side or options.truncate_side,
             max_tokens=options.max_tokens,
             window_overlap=options.window_overlap,
@@ -199,9 +201,17 @@ async def computed(
         # a load is waited for outside the room: it says nothing of the pace, and the others go on
         async with service.models.use(served, within_s=exchange.remaining_s, cost=cost) as info:
             try:
-                with room.admitted(served.name, cost=cost, n_texts=n_texts, priority=priority):
+                with room.admitted(
+                    served.name, cost=cost, n_texts=n_texts, priority=priority
+                ) as on_tokens:
                     await _check_tokens(service, info, texts, cost)
-                    return await compute(_left(exchange, timeout_s))
+                    watched = Watched(on_tokens)
+                    try:
+                        with told_of_computed(watched):
+                            return await compute(_left(exchange, timeout_s))
+                    finally:
+                        exchange.queue_s += watched.queue_s
+                        exchange.inference_s += watched.inference_s
             except ModelNotFoundError:
                 continue  # unloaded since: idle, or to make room for another model
     raise Problem(
@@ -253,9 +263,7 @@ def _note(exchange: Exchange, done: EmbeddingResult) -> None:
     exchange.n_tokens += done.usage.n_tokens
     exchange.n_truncated += n_truncated
     exchange.n_cached += sum(report.cached for report in done.texts)
-    exchange.queue_s += done.timings.queue_s
     exchange.tokenize_s += done.timings.tokenize_s
-    exchange.inference_s += done.timings.inference_s
     exchange.extra_headers.append((FINGERPRINT, done.fingerprint.encode()))
     if n_truncated:
         exchange.extra_headers.append((TRUNCATED, str(n_truncated).encode()))

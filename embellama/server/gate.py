@@ -164,6 +164,7 @@ class Gate:
                 others = service.keys if is_admin else service.admin_keys
                 name = others.name_of(shown_key(exchange.headers))
                 if name is not None and is_admin:
+                    exchange.client = name
                     raise Problem(
                         403,
                         "no_admin_key",
@@ -217,7 +218,7 @@ class Gate:
             OTHER if endpoint is None else endpoint.method, self._path, status, exchange, total_s
         )
         if problem is not None:
-            metrics.refused(problem.status, problem.code)
+            metrics.refused(problem.status, problem.code, exchange.model)
         if not self._service.config.access_log:
             return
         is_probe = endpoint is not None and endpoint.is_probe

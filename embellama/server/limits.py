@@ -7,8 +7,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from embellama.server.pace import ENOUGH_S, Pace
+from embellama.server.pace import ENOUGH_S, Pace, Work
 from embellama.server.problems import RETRY_AFTER_S, Problem
 from embellama.types import Priority
 
@@ -20,6 +21,9 @@ FREE_BODY_BYTES = 64 << 10
 
 BODIES_AT_ONCE = 8
 """Larger ones together have as many times the bytes that one may have."""
+
+MAX_RETRY_AFTER_S = 60.0
+"""Longest time that a client is told to stay away. OpenAI's clients take no longer one for true."""
 
 MAX_UNSENT_BYTES = 1 << 28
 """Answers that may wait to be read before no new work is taken."""
@@ -68,8 +72,8 @@ class Room:
     @contextmanager
     def admitted(
         self, model: str, *, cost: int, n_texts: int, priority: Priority
-    ) -> Iterator[None]:
-        """Hold room for a request.
+    ) -> Iterator[Callable[[int], None]]:
+        """Hold room for a request; gives what to call, from any thread, with tokens computed of it.
 
         Args:
             model: The name of the model.
@@ -87,17 +91,18 @@ class Room:
         start = time.monotonic()
         self.n_requests += 1
         self._cost += cost
-        pace.came(cost, n_texts, priority, now=start)
+        work = Work(cost, n_texts, priority)
+        pace.came(work, now=start)
         is_done = False
         try:
-            yield
+            yield partial(pace.computed, work)
             is_done = True
         finally:
             self.n_requests -= 1
             self._cost -= cost
             now = time.monotonic()
             took_s = now - start if is_done else None
-            pace.went(cost, n_texts, priority, done_in_s=took_s, now=now)
+            pace.went(work, done_in_s=took_s, now=now)
 
     def _check(self, cost: int, priority: Priority) -> None:
         wait_s = self.wait_s(priority)
@@ -160,7 +165,16 @@ class Room:
         wait that is promised too long refuses a request that could have been tried elsewhere, while
         one that is too short fails after it cost something.
         """
-        return sum(pace.wait_s(priority) for pace in self._paces.values())
+        now, waits_s = time.monotonic(), 0.0
+        for pace in self._paces.values():
+            pace.look(now)
+            waits_s += pace.wait_s(priority)
+        return waits_s
+
+    def of_model(self, model: str) -> tuple[int, int]:
+        """Return the requests and texts of a model that compute or wait."""
+        pace = self._paces.get(model)
+        return (0, 0) if pace is None else (pace.n_requests, pace.n_texts)
 
     @property
     def n_texts(self) -> int:
@@ -173,5 +187,5 @@ class Room:
             "overloaded",
             f"{why}, and the limits are {self._max_requests} requests and {self._max_wait_s:g} s; "
             "try again later",
-            retry_after_s=max(1.0, math.ceil(wait_s - self._max_wait_s)),
+            retry_after_s=min(max(1.0, math.ceil(wait_s - self._max_wait_s)), MAX_RETRY_AFTER_S),
         )

@@ -92,10 +92,10 @@ class Metrics(Collector):
         self.n_in_flight = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        self._answers: Counter[tuple[str, str, str]] = Counter()
+        self._answers: Counter[tuple[str, str, str, str]] = Counter()
         self._durations: dict[tuple[str, str], _Durations] = {}
-        self._errors: Counter[str] = Counter()
-        self._rejected: Counter[str] = Counter()
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._rejected: Counter[tuple[str, str]] = Counter()
         self._of_model: dict[str, _OfModel] = {}
 
     def watch(self, engine: EmbeddingEngine, models: ServedModels, room: Room) -> None:
@@ -114,7 +114,7 @@ class Metrics(Collector):
             exchange: What was noted of the request.
             total_s: How long it took.
         """
-        self._answers[method, path, str(status)] += 1
+        self._answers[method, path, str(status), exchange.model or ""] += 1
         durations = self._durations.get((method, path))
         if durations is None:
             durations = self._durations[method, path] = _Durations()
@@ -133,16 +133,17 @@ class Metrics(Collector):
             of_model.queue_s.observe(exchange.queue_s)
             of_model.inference_s.observe(exchange.inference_s)
 
-    def refused(self, status: int, code: str) -> None:
+    def refused(self, status: int, code: str, model: str | None = None) -> None:
         """Count an error, beside its answer.
 
         Args:
             status: Of the `Problem`; some APIs answer with another one.
             code: Of the `Problem`.
+            model: The model that was asked for, as far as it was known.
         """
-        self._errors[code] += 1
+        self._errors[code, model or ""] += 1
         if status in REJECTED:
-            self._rejected[code] += 1
+            self._rejected[code, model or ""] += 1
 
     def page(self) -> bytes:
         """Return all counts in Prometheus' text format."""
@@ -156,18 +157,21 @@ class Metrics(Collector):
             "Requests under way, those of monitoring aside.",
             self.n_in_flight,
         )
-        yield _counts("requests", "Requests answered.", (*path, "status"), self._answers.items())
+        answers = self._answers.items()
+        yield _counts("requests", "Requests answered.", (*path, "status", "model"), answers)
         yield _histogram(
             "request_duration",
             "From a request's headers to its answer.",
             path,
             self._durations.items(),
         )
-        errors = [((code,), count) for code, count in self._errors.items()]
-        yield _counts("errors", "Requests answered with an error.", ("code",), errors)
-        rejected = [((code,), count) for code, count in self._rejected.items()]
+        errors, rejected = self._errors.items(), self._rejected.items()
+        yield _counts("errors", "Requests answered with an error.", ("code", "model"), errors)
         yield _counts(
-            "requests_rejected", "Requests told to come later: 429, 503.", ("reason",), rejected
+            "requests_rejected",
+            "Requests told to come later: 429, 503.",
+            ("reason", "model"),
+            rejected,
         )
         yield from self._by_model()
 
@@ -184,7 +188,7 @@ class Metrics(Collector):
         for name, what, durations in (
             (
                 "queue_wait",
-                "From a request's tokenization to its first text's inference.",
+                "From a request's admission to its first text's inference.",
                 all_of(lambda of: of.queue_s),
             ),
             (
@@ -242,12 +246,20 @@ class _Moment(Collector):
 
     def _queue(self) -> Iterator[Metric]:
         room = self._room
-        yield GaugeMetricFamily(
-            "embellama_queue_requests", "Requests that wait or compute.", room.n_requests
+        requests, texts = (
+            GaugeMetricFamily(
+                f"embellama_queue_{what}",
+                f"{what.title()} that wait or compute.",
+                labels=("model",),
+            )
+            for what in ("requests", "texts")
         )
-        yield GaugeMetricFamily(
-            "embellama_queue_texts", "Texts that wait or compute.", room.n_texts
-        )
+        for served in self._models.all():
+            n_requests, n_texts = room.of_model(served.name)
+            requests.add_metric((served.name,), n_requests)
+            texts.add_metric((served.name,), n_texts)
+        yield requests
+        yield texts
         wait = GaugeMetricFamily(
             "embellama_queue_estimated_wait_seconds",
             "How long a request that comes now would wait.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 from embellama.types import Priority
@@ -22,52 +23,94 @@ MEASURED_S = 0.25
 MEMORY_S = 2.0
 """After this time with work to do, what was seen before has lost most of its weight."""
 
+COST_A_TOKEN = 5.0
+"""Cost of a token before it is known: the letters of an English one, and a part of its text's."""
+
+MEMORY_TOKENS = 10_000.0
+"""After so many tokens, what was known of their cost has lost most of its weight."""
+
+
+@dataclass(eq=False)
+class Work:
+    """A request that computes or waits.
+
+    Attributes:
+        cost: How much work it is, in a unit that all share.
+        n_texts: Its texts.
+        priority: How urgent it is.
+        n_tokens: Its tokens that were computed.
+        done: The part of the cost that counts as done.
+        is_over: Whether it ended.
+    """
+
+    cost: int
+    n_texts: int
+    priority: Priority
+    n_tokens: int = 0
+    done: int = 0
+    is_over: bool = False
+
 
 @dataclass
 class Pace:
     """What of one model waits or is being computed, and how long that will take.
 
     Work done and time with enough of it to do are added up, both fading with that time, and their
-    ratio is the pace. Thus requests that end together count together, idle times do not count, and
-    a slow moment is forgotten as soon as there is work again.
+    ratio is the pace. Work counts as done with each micro-batch: a request may take longer than
+    what is remembered, and short ones that pass it would be taken for all that the model can do.
+    Idle times do not count, and a slow moment is forgotten as soon as there is work again.
 
     Attributes:
         enough_s: Seconds of work that are enough to measure by.
-        waiting: Cost of what is there, by priority.
+        waiting: Cost of what is there and not done, by priority.
+        n_requests: Requests of it.
         n_texts: Texts of it.
         per_s: Cost that is done in a second; None: nobody knows yet.
     """
 
     enough_s: float = ENOUGH_S
     waiting: dict[Priority, int] = field(default_factory=lambda: {"interactive": 0, "bulk": 0})
+    n_requests: int = 0
     n_texts: int = 0
     per_s: float | None = None
+    _known_tokens: float = 50.0  # as if a few texts had been seen: the first one may be odd
+    _known_cost: float = 50.0 * COST_A_TOKEN
     _best_alone: float = 0.0
     _done: float = 0.0
     _busy_s: float = 0.0
     _since: float | None = None
+    _computed: deque[tuple[Work, int]] = field(default_factory=deque)
 
-    def came(self, cost: int, n_texts: int, priority: Priority, *, now: float) -> None:
+    @property
+    def cost_a_token(self) -> float:
+        """What a token costs; requests have costs before their tokens are counted."""
+        return self._known_cost / self._known_tokens
+
+    def came(self, work: Work, *, now: float) -> None:
         """Note work that begins to wait."""
-        self._pass(now)
-        self.waiting[priority] += cost
-        self.n_texts += n_texts
-        self._look(now)
+        self.look(now)
+        self.waiting[work.priority] += work.cost
+        self.n_requests += 1
+        self.n_texts += work.n_texts
+        self._begin_or_end(now)
 
-    def went(
-        self, cost: int, n_texts: int, priority: Priority, *, done_in_s: float | None, now: float
-    ) -> None:
+    def computed(self, work: Work, n_tokens: int) -> None:
+        """Note tokens that a micro-batch had of it. From any thread; all else is for one."""
+        self._computed.append((work, n_tokens))
+
+    def went(self, work: Work, *, done_in_s: float | None, now: float) -> None:
         """Note its end, and the seconds since it came if it was done and not given up."""
-        self._pass(now)
-        self.waiting[priority] -= cost
-        self.n_texts -= n_texts
+        self.look(now)
+        work.is_over = True
+        self.n_requests -= 1
+        self.n_texts -= work.n_texts
+        rest = work.cost - work.done
+        self.waiting[work.priority] -= rest
         if done_in_s is not None:
-            self._best_alone = max(self._best_alone, cost / max(done_in_s, 1e-6))
-            if self._since is not None:
-                self._done += cost
-                if self._busy_s >= MEASURED_S:
-                    self.per_s = self._done / self._busy_s
-        self._look(now)
+            self._best_alone = max(self._best_alone, work.cost / max(done_in_s, 1e-6))
+            self._learn(work)
+            self._credit(rest)
+        self._begin_or_end(now)
 
     def wait_s(self, priority: Priority) -> float:
         """Estimate how long work of a priority that comes now has to wait."""
@@ -78,16 +121,37 @@ class Pace:
             ahead += self.waiting["bulk"]
         return ahead / self.per_s
 
-    def _pass(self, now: float) -> None:
-        if self._since is None:
-            return
-        elapsed = max(now - self._since, 0.0)
-        kept = math.exp(-elapsed / MEMORY_S)
-        self._done *= kept
-        self._busy_s = self._busy_s * kept + elapsed
-        self._since = now
+    def look(self, now: float) -> None:
+        """Count what was computed, and time that has passed, until now."""
+        if self._since is not None:
+            elapsed = max(now - self._since, 0.0)
+            kept = math.exp(-elapsed / MEMORY_S)
+            self._done *= kept
+            self._busy_s = self._busy_s * kept + elapsed
+            self._since = now
+        for _ in range(len(self._computed)):
+            work, n_tokens = self._computed.popleft()
+            if not work.is_over:
+                work.n_tokens += n_tokens
+                done = min(int(n_tokens * self.cost_a_token), work.cost - work.done)
+                work.done += done
+                self.waiting[work.priority] -= done
+                self._credit(done)
 
-    def _look(self, now: float) -> None:
+    def _credit(self, done: int) -> None:
+        if self._since is not None and done:
+            self._done += done
+            if self._busy_s >= MEASURED_S:
+                self.per_s = self._done / self._busy_s
+
+    def _learn(self, work: Work) -> None:
+        """See what a token costs. Of a request with vectors from a cache, few were computed."""
+        if work.n_tokens:
+            kept = math.exp(-work.n_tokens / MEMORY_TOKENS)
+            self._known_tokens = kept * self._known_tokens + work.n_tokens
+            self._known_cost = kept * self._known_cost + work.cost
+
+    def _begin_or_end(self, now: float) -> None:
         """Measure from now on, or no longer."""
         # one request by itself is no faster than the server: what it shows is a least pace
         least = self.per_s or self._best_alone

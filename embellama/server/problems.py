@@ -155,6 +155,7 @@ _TEI_TYPES = {
     "model_load": "Backend",
     "gguf_format": "Backend",
     "no_texts": "Empty",
+    "empty_input": "Empty",
     "invalid_input": "Tokenizer",
     "invalid_input_type": "Tokenizer",
     "wrong_model": "Backend",
@@ -166,7 +167,7 @@ _TEI_TYPES = {
 def tei_error(problem: Problem) -> tuple[int, dict[str, Any]]:
     """Return text-embeddings-inference's error, with the status that goes with its type.
 
-    A text that is empty or too long is "Validation" there, and so 413. What HTTP itself has a
+    A text that is too long is "Validation" there, and so 413. What HTTP itself has a
     status for keeps it, and a body of another form gets axum's 422.
     """
     status, code = problem.status, problem.code

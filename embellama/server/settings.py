@@ -12,6 +12,7 @@ from pydantic import ByteSize, ConfigDict, Field, SecretStr, ValidationInfo, fie
 
 from embellama.config import LayeredConfig
 from embellama.errors import ConfigurationError
+from embellama.types import Overflow
 
 TokenIds = Literal["refuse", "model", "cl100k_base"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -73,6 +74,8 @@ class ServerConfig(LayeredConfig):
         rate_limit: Requests a second that each key may make, in the long run; None: any number.
             Where there are no keys, each client address.
         rate_burst: Requests that it may make at once; None: ten seconds' worth.
+        overflow: What becomes of a text over a model's limit where neither the request nor its API
+            says it: an error, a cut at its end, or the mean of its windows.
         token_ids: What token ids in a request are: refused, the model's own, or tiktoken's
             ``cl100k_base``, which are decoded to text first.
         vector_cache_bytes: Memory for vectors that were computed before; 0: none is kept.
@@ -116,6 +119,7 @@ class ServerConfig(LayeredConfig):
         "shutdown_timeout_s": "EMBELLAMA_SHUTDOWN_TIMEOUT",
         "rate_limit": "EMBELLAMA_RATE_LIMIT",
         "rate_burst": "EMBELLAMA_RATE_BURST",
+        "overflow": "EMBELLAMA_OVERFLOW",
         "token_ids": "EMBELLAMA_TOKEN_IDS",
         "vector_cache_bytes": "EMBELLAMA_CACHE_SIZE",
         "vector_cache_path": "EMBELLAMA_VECTOR_CACHE",
@@ -153,6 +157,7 @@ class ServerConfig(LayeredConfig):
     shutdown_timeout_s: float = Field(default=30.0, ge=0.0, le=10**6)
     rate_limit: float | None = Field(default=None, gt=0.0, le=10**6)
     rate_burst: int | None = Field(default=None, ge=1)
+    overflow: Overflow = "error"
     token_ids: TokenIds = "refuse"
     vector_cache_bytes: ByteSize = Field(default=ByteSize(0), ge=0)
     vector_cache_path: Path | None = None
@@ -180,6 +185,12 @@ class ServerConfig(LayeredConfig):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower_case(cls, value: object) -> object:
+        """Take INFO, as most programs write it."""
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -38,9 +38,17 @@ def items_of(service: Service, inputs: object, field: str = "inputs") -> list[It
     return list(items)
 
 
-def overflow_of(truncate: bool | None) -> Overflow:
-    """Return what becomes of texts over the limit."""
+def overflow_of(truncate: bool | None) -> Overflow | None:
+    """Return what becomes of texts over the limit; None: as the server was started."""
+    if truncate is None:
+        return None
     return "truncate" if truncate else "error"
+
+
+def cut_of(service: Service, truncate: bool | None) -> Overflow:
+    """Return the same where there are no windows to average: of pairs, and of tokens' vectors."""
+    by_default: Overflow = "truncate" if service.config.overflow == "truncate" else "error"
+    return overflow_of(truncate) or by_default
 
 
 def refuse(extension: Extension | None, unused: Set[str], why: str) -> None:
@@ -99,7 +107,7 @@ def described(service: Service, info: ModelInfo) -> dict[str, Any]:
         "max_batch_tokens": info.layouts.max_batch_tokens,
         "max_batch_requests": info.config.max_batch_requests,
         "max_client_batch_size": service.config.max_texts,
-        "auto_truncate": False,
+        "auto_truncate": service.config.overflow == "truncate",
         "tokenization_workers": service.engine.config.n_jobs or available_cores(),
         "version": metadata.version("embellama"),
         "sha": None,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellama.server import limits
-from embellama.server.limits import Room
+from embellama.server.limits import MAX_RETRY_AFTER_S, Room
 from embellama.server.problems import Problem
 from embellama.server.rates import TokenBuckets
 
@@ -22,6 +22,7 @@ COMES = st.tuples(
     st.sampled_from(["one", "two"]),
 )
 GOES = st.tuples(st.just("goes"), st.integers(0, 30), st.booleans())
+COMPUTES = st.tuples(st.just("computes"), st.integers(0, 30), st.integers(1, 5000))
 PASSES = st.tuples(st.just("passes"), st.floats(0.0, 30.0))
 
 
@@ -37,22 +38,25 @@ def came(room, held, cost, n_texts, priority, model):
     stack = ExitStack()
     problem = None
     try:
-        stack.enter_context(room.admitted(model, cost=cost, n_texts=n_texts, priority=priority))
+        on_computed = stack.enter_context(
+            room.admitted(model, cost=cost, n_texts=n_texts, priority=priority)
+        )
     except Problem as exc:
         problem = exc
     if problem is not None:
         assert problem.status == 503
-        assert problem.retry_after_s >= 1.0
+        assert 1.0 <= problem.retry_after_s <= MAX_RETRY_AFTER_S
         assert before[0] >= MAX_REQUESTS or before[2] > MAX_WAIT_S
         assert (room.n_requests, room.n_texts) == before[:2]
     else:
         assert before[0] < MAX_REQUESTS
         assert before[2] <= MAX_WAIT_S
-        held.append((stack, n_texts))
+        held.append((stack, n_texts, on_computed))
 
 
-def went(held, at, is_done):
-    stack, _ = held.pop(at % len(held))
+def went(held, told, at, is_done):
+    stack, _, on_computed = held.pop(at % len(held))
+    told.append(on_computed)
     if is_done:
         stack.close()
         return
@@ -61,22 +65,25 @@ def went(held, at, is_done):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(COMES | GOES | PASSES, max_size=60))
+@given(st.lists(COMES | GOES | PASSES | COMPUTES, max_size=60))
 def test_what_comes_in_goes_out_and_room_is_given_while_there_is_any(steps):
-    clock, room, held = Clock(), Room(max_requests=MAX_REQUESTS, max_wait_s=MAX_WAIT_S), []
+    clock, room = Clock(), Room(max_requests=MAX_REQUESTS, max_wait_s=MAX_WAIT_S)
+    held, told = [], []  # also of requests that are over
     with patch.object(limits, "time", clock):
         for kind, *given_ in steps:
             if kind == "comes":
                 came(room, held, *given_)
             elif kind == "goes" and held:
-                went(held, *given_)
+                went(held, told, *given_)
+            elif kind == "computes" and (tells := [each[2] for each in held] + told):
+                tells[given_[0] % len(tells)](given_[1])
             elif kind == "passes":
                 clock.now += given_[0]
             assert room.n_requests == len(held)
-            assert room.n_texts == sum(n_texts for _, n_texts in held)
+            assert room.n_texts == sum(n_texts for _, n_texts, _ in held)
             assert 0.0 <= room.wait_s("interactive") <= room.wait_s("bulk") < float("inf")
         while held:
-            went(held, 0, True)
+            went(held, told, 0, True)
     assert room.n_requests == room.n_texts == room._cost == 0
     assert room.wait_s() == 0.0
 

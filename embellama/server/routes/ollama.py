@@ -73,6 +73,7 @@ async def embed_prompt(service: Service, exchange: Exchange, body: EmbeddingsReq
             [body.prompt],
             extension=_extension(body, info),
             normalization="none",
+            overflow=None if body.truncate is None else "truncate" if body.truncate else "error",
         )
     content: dict[str, Any] = {"embedding": writable(done.vectors)[0]}
     if body.embellama is not None and body.embellama.details:

@@ -34,7 +34,15 @@ from embellama.server.schemas.tei import (
     TokenizeRequest,
 )
 from embellama.server.service import Service
-from embellama.server.tei_forms import TAG, described, headers_of, items_of, overflow_of, refuse
+from embellama.server.tei_forms import (
+    TAG,
+    cut_of,
+    described,
+    headers_of,
+    items_of,
+    overflow_of,
+    refuse,
+)
 from embellama.similarity import one_to_many
 from embellama.types import Priority
 
@@ -116,7 +124,7 @@ async def rerank(service: Service, exchange: Exchange, body: RerankRequest) -> A
             body.query,
             body.texts,
             normalize=not body.raw_scores,
-            overflow="error" if cuts_left else overflow_of(body.truncate),
+            overflow="error" if cuts_left else cut_of(service, body.truncate),
             priority=priority,
             timeout_s=timeout_s,
         )

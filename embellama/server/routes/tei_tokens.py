@@ -16,7 +16,7 @@ from embellama.server.schemas.common import NO_EXTENSION, Extension
 from embellama.server.schemas.tei import EmbedAllRequest, TokenizeRequest
 from embellama.server.served import Served
 from embellama.server.service import Service
-from embellama.server.tei_forms import headers_of, items_of, overflow_of, refuse
+from embellama.server.tei_forms import cut_of, headers_of, items_of, refuse
 from embellama.server.token_ids import Item, readable
 from embellama.server.tokenized import tokens_of
 from embellama.types import Priority
@@ -57,7 +57,7 @@ async def token_vectors(service: Service, exchange: Exchange, body: EmbedAllRequ
             kind=options.kind,
             prompt=options.prompt,
             prompt_name=options.prompt_name or body.prompt_name,
-            overflow=options.overflow or overflow_of(body.truncate),
+            overflow=options.overflow or cut_of(service, body.truncate),
             truncate_side="left" if body.from_left else options.truncate_side,
             max_tokens=options.max_tokens,
             normalization="none" if options.normalization is None else options.normalization,

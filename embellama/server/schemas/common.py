@@ -23,6 +23,15 @@ Prompt = Annotated[str, Field(max_length=8192)]
 Texts = Annotated[list[str], Field(max_length=MAX_LISTED, fail_fast=True)]
 """Texts, of which only the first wrong one is told: telling all takes seconds and gigabytes."""
 
+TextOrTexts = Annotated[
+    Annotated[str, Tag("a text")] | Annotated[Texts, Tag("a list")],
+    Discriminator(
+        lambda given: {str: "a text", list: "a list"}.get(type(given)),
+        custom_error_type="input_type",
+        custom_error_message="give a text, or a list of texts",
+    ),
+]
+
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 

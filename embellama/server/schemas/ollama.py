@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from embellama.server.schemas.common import Extension, ModelName, Reply, Request, Texts
+from embellama.server.schemas.common import Extension, ModelName, Reply, Request, TextOrTexts
 from embellama.server.served import FOREVER
 
 _GO_UNITS = {
@@ -83,7 +83,7 @@ class EmbedRequest(Request):
     """``POST /api/embed``."""
 
     model: GivenModel
-    input: str | Texts | None = None
+    input: TextOrTexts | None = None
     truncate: bool | None = None
     dimensions: int | None = Field(default=None, ge=-(2**31), lt=2**31)
     options: Options | None = None
@@ -102,10 +102,11 @@ class EmbedReply(Reply):
 
 
 class EmbeddingsRequest(Request):
-    """``POST /api/embeddings``, which Ollama keeps for old clients."""
+    """``POST /api/embeddings``, which Ollama keeps for old clients; ``truncate`` is not its own."""
 
     model: GivenModel
     prompt: str | None = None
+    truncate: bool | None = None
     options: Options | None = None
     keep_alive: KeepAlive = None
     embellama: Extension | None = None

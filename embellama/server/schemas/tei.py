@@ -17,6 +17,7 @@ from embellama.server.schemas.common import (
     PromptName,
     Reply,
     Request,
+    TextOrTexts,
     Texts,
     TokenId,
 )
@@ -59,7 +60,7 @@ Direction: TypeAlias = Literal["Left", "Right", "left", "right"]
 
 
 class Truncation(Request):
-    """What becomes of texts over the limit: refused, unless ``truncate`` is true."""
+    """What becomes of texts over the limit; without ``truncate`` as the server was started."""
 
     truncate: bool | None = None
     truncation_direction: Direction = "Right"
@@ -136,14 +137,7 @@ class RerankRequest(Truncation):
 class TokenizeRequest(Request):
     """``POST /tokenize``."""
 
-    inputs: Annotated[
-        Annotated[str, Tag("a text")] | Annotated[Texts, Tag("a list")],
-        Discriminator(
-            lambda given: {str: "a text", list: "a list"}.get(type(given)),
-            custom_error_type="input_type",
-            custom_error_message="give a text, or a list of texts",
-        ),
-    ]
+    inputs: TextOrTexts
     add_special_tokens: bool = True
     prompt_name: PromptName | None = None
     model: ModelName | None = None

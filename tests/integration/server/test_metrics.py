@@ -163,7 +163,7 @@ def test_what_was_told_to_come_later_is_counted_with_why(tiny_path):
         stuck.may_go_on.set()
         first.join()
         text = running.service.metrics.page().decode()
-    assert 'embellama_requests_rejected_total{reason="rate_limited"} 1.0' in text
+    assert 'embellama_requests_rejected_total{model="",reason="rate_limited"} 1.0' in text
 
 
 def test_a_model_that_is_not_loaded_takes_no_memory(tiny_path):

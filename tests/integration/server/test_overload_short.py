@@ -76,6 +76,27 @@ def test_ten_times_too_much(tiny_path):
         assert max(seconds for _, _, seconds in after) < MAX_WAIT_S
 
 
+def test_one_long_request_leaves_room_and_is_known_by_how_much_is_left(tiny_path):
+    long = {"input": ["a" * (n % 40) + f" {n}" for n in range(1500)]}  # three seconds of work
+    short = {"input": ["a" * n + " b" for n in range(1, 33)]}
+
+    async def watch(running):
+        asked, waits_s = [asyncio.ensure_future(ask(running.url, long))], []
+        while not asked[0].done():
+            asked.append(asyncio.ensure_future(ask(running.url, short)))
+            asked.append(asyncio.ensure_future(ask(running.url, {"input": "hello"})))
+            await asyncio.sleep(0.3)
+            waits_s.append(running.service.room.wait_s())
+        return await asyncio.gather(*asked), waits_s
+
+    with serving(models={"tiny": tiny_path}, backend=FakeBackend(slowly)) as running:
+        found, waits_s = asyncio.run(asyncio.wait_for(watch(running), 60))
+    assert {status for status, _, _ in found} == {200}
+    took_s = found[0][2]
+    assert 0.2 * took_s < max(waits_s) < 3.0 * took_s
+    assert median(waits_s[-3:]) < median(waits_s[1:4])
+
+
 @pytest.mark.parametrize("n_texts", [1, 8])
 def test_a_burst_of_small_requests_finds_room(tiny_path, n_texts):
     async def burst(url):

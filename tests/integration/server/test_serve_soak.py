@@ -111,5 +111,5 @@ def test_a_server_that_is_left_running(minilm_path, record_property):
         assert not [line for line in lines if line["event"] == "embellama.request.failed"]
         _, _, told = clients.running.request("/metrics")
         assert b"\nembellama_requests_in_flight 0.0\n" in told
-        assert b"\nembellama_queue_requests 0.0\n" in told
+        assert b'\nembellama_queue_requests{model="m"} 0.0\n' in told
     assert process.returncode == 0

@@ -87,7 +87,7 @@ def test_long_texts_are_named_otherwise(server, truncate):
 @pytest.mark.parametrize("path", ["/embed", "/", "/embed_all"])
 def test_empty_texts_are_named(server, path):
     status, kind, message = refused(server.json(path, {"inputs": [TEXT, "", " "]}))
-    assert (status, kind) == (413, "Validation")
+    assert (status, kind) == (400, "Empty")
     assert "text 1, 2" in message
 
 
@@ -328,12 +328,12 @@ def test_without_special_tokens(server):
 
 
 def test_texts_that_cannot_be_tokenized(server):
-    for inputs, wanted in (
-        ([TEXT, ""], "nothing to tokenize in text 1; leave it out"),
-        (["a", "b " * 10**5], "over the limit of 128,000 characters"),
+    for inputs, wanted, answered in (
+        ([TEXT, ""], "nothing to tokenize in text 1; leave it out", (400, "Empty")),
+        (["a", "b " * 10**5], "over the limit of 128,000 characters", (413, "Validation")),
     ):
         status, kind, message = refused(server.json("/tokenize", {"inputs": inputs}))
-        assert (status, kind) == (413, "Validation")
+        assert (status, kind) == answered
         assert message.startswith(wanted)
     status, kind, _ = refused(server.json("/tokenize", {"inputs": [1, 2]}))
     assert (status, kind) == (422, "Validation")

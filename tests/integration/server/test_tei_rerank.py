@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.integration.server.running import serving
+from tests.integration.server.scraped import Page
 from tests.integration.server.test_tei import refused
 from tests.tiny_cross_encoder import DOCUMENTS, LONG_DOCUMENT, QUERY, write_cross_encoder
 
@@ -46,6 +47,12 @@ def test_texts_come_back_where_they_are_wanted(both):
 
 
 def test_what_it_took(both):
+    _, headers, _ = both.request("/rerank", {"query": QUERY, "texts": DOCUMENTS * 200})
+    assert 1 <= int(headers["x-inference-time"]) <= 4 * int(headers["x-total-time"])
+    page = Page(both)
+    assert page.value("embellama_inference_seconds_count", model="reranker") >= 1
+    assert page.value("embellama_inference_seconds_sum", model="reranker") > 0.0005
+    assert page.value("embellama_queue_wait_seconds_count", model="reranker") >= 1
     _, headers, _ = both.request("/rerank", ASKED)
     n_chars = len(QUERY) + sum(map(len, DOCUMENTS))
     assert headers["x-compute-characters"] == str(n_chars)
@@ -77,13 +84,13 @@ def test_documents_are_not_cut_from_the_left(both):
 def test_nothing_to_order(both):
     answer = refused(both.json("/rerank", {"query": QUERY, "texts": []}))
     assert answer == (400, "Empty", "`texts` is an empty list; send a text")
-    for body, where in (
-        ({"query": QUERY, "texts": ["hi", ""]}, "document 1"),
-        ({"query": " ", "texts": ["hi"]}, "the query has nothing"),
-        ({"query": QUERY, "texts": ["hi"] * 2049}, "2049 texts"),
+    for body, where, answered in (
+        ({"query": QUERY, "texts": ["hi", ""]}, "document 1", (400, "Empty")),
+        ({"query": " ", "texts": ["hi"]}, "the query has nothing", (400, "Empty")),
+        ({"query": QUERY, "texts": ["hi"] * 2049}, "2049 texts", (413, "Validation")),
     ):
         status, kind, message = refused(both.json("/rerank", body))
-        assert (status, kind) == (413, "Validation")
+        assert (status, kind) == answered
         assert where in message
 
 

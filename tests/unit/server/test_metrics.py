@@ -30,7 +30,7 @@ def test_an_answer_adds_to_its_path_and_its_model():
         metrics.answered("POST", "/v1/embeddings", 200, done, 0.3)
     found = samples(metrics)
     path = ("POST", "/v1/embeddings")
-    assert found["embellama_requests_total", *path, "200"] == 2
+    assert found["embellama_requests_total", "POST", "m", "/v1/embeddings", "200"] == 2
     assert found["embellama_request_duration_seconds_count", *path] == 2
     assert found["embellama_request_duration_seconds_sum", *path] == pytest.approx(0.6)
     assert found["embellama_texts_total", "m"] == 6
@@ -54,13 +54,15 @@ def test_an_error_counts_no_texts_and_only_those_that_may_succeed_later_are_reje
     metrics = Metrics()
     for status, code in ((400, "empty_input"), (429, "rate_limited"), (503, "overloaded")):
         metrics.answered("POST", "/embed", status, exchange_of("m", n_texts=5), 0.001)
-        metrics.refused(status, code)
+        metrics.refused(status, code, "m")
+    metrics.refused(431, "headers_too_large")  # of no model, and not rejected
     found = samples(metrics)
     assert ("embellama_texts_total", "m") not in found
-    errors = {key[1]: value for key, value in found.items() if key[0] == "embellama_errors_total"}
-    assert errors == {"empty_input": 1, "rate_limited": 1, "overloaded": 1}
-    rejected = {key[1] for key in found if key[0] == "embellama_requests_rejected_total"}
-    assert rejected == {"rate_limited", "overloaded"}
+    errors = {key[1:]: value for key, value in found.items() if key[0] == "embellama_errors_total"}
+    codes = ["empty_input", "rate_limited", "overloaded"]
+    assert errors == dict.fromkeys([*((code, "m") for code in codes), ("headers_too_large", "")], 1)
+    rejected = {key[1:] for key in found if key[0] == "embellama_requests_rejected_total"}
+    assert rejected == {("m", code) for code in codes[1:]}
 
 
 @pytest.mark.parametrize(

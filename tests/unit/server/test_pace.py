@@ -2,7 +2,7 @@
 
 import pytest
 
-from embellama.server.pace import ENOUGH_TEXTS, Pace
+from embellama.server.pace import COST_A_TOKEN, ENOUGH_TEXTS, Pace, Work
 
 
 class Simulated:
@@ -15,15 +15,16 @@ class Simulated:
         self.line = []
 
     def come(self, cost, n_texts=1):
-        self.pace.came(cost, n_texts, "bulk", now=self.now)
-        self.line.append((cost, n_texts, self.now))
+        work = Work(cost, n_texts, "bulk")
+        self.pace.came(work, now=self.now)
+        self.line.append((work, self.now))
 
     def run(self, seconds=float("inf")):
         end = self.now + seconds
-        while self.line and self.now + self.line[0][0] / self.per_s <= end:
-            cost, n_texts, came = self.line.pop(0)
-            self.now += cost / self.per_s
-            self.pace.went(cost, n_texts, "bulk", done_in_s=self.now - came, now=self.now)
+        while self.line and self.now + self.line[0][0].cost / self.per_s <= end:
+            work, came = self.line.pop(0)
+            self.now += work.cost / self.per_s
+            self.pace.went(work, done_in_s=self.now - came, now=self.now)
         if end < float("inf"):
             self.now = max(self.now, end)
 
@@ -60,11 +61,11 @@ def test_a_slow_model_is_known_after_a_few_long_texts():
 
 
 def test_requests_that_end_together_count_together():
-    pace = Pace()
-    for _ in range(4):
-        pace.came(1000, 64, "bulk", now=0.0)
-    for _ in range(4):
-        pace.went(1000, 64, "bulk", done_in_s=10.0, now=10.0)
+    pace, works = Pace(), [Work(1000, 64, "bulk") for _ in range(4)]
+    for work in works:
+        pace.came(work, now=0.0)
+    for work in works:
+        pace.went(work, done_in_s=10.0, now=10.0)
     assert pace.per_s == pytest.approx(400.0)
 
 
@@ -79,12 +80,12 @@ def test_idle_time_is_no_slowness():
 
 
 def test_what_was_given_up_is_no_work_done():
-    pace = Pace()
-    for _ in range(100):
-        pace.came(10, 1, "bulk", now=0.0)
-    pace.went(10, 1, "bulk", done_in_s=1.0, now=1.0)
-    for _ in range(99):
-        pace.went(10, 1, "bulk", done_in_s=None, now=1.0)
+    pace, (first, *others) = Pace(), [Work(10, 1, "bulk") for _ in range(100)]
+    for work in (first, *others):
+        pace.came(work, now=0.0)
+    pace.went(first, done_in_s=1.0, now=1.0)
+    for work in others:
+        pace.went(work, done_in_s=None, now=1.0)
     assert pace.per_s == pytest.approx(10.0)
 
 
@@ -104,7 +105,75 @@ def test_a_slow_moment_is_forgotten_although_little_is_let_in_after_it():
 
 def test_interactive_work_waits_for_its_own_kind_alone():
     pace = Pace(per_s=10.0)
-    pace.came(100, 1, "bulk", now=0.0)
-    pace.came(20, 1, "interactive", now=0.0)
+    pace.came(Work(100, 1, "bulk"), now=0.0)
+    pace.came(Work(20, 1, "interactive"), now=0.0)
     assert pace.wait_s("interactive") == pytest.approx(2.0)
     assert pace.wait_s("bulk") == pytest.approx(12.0)
+
+
+# ── while requests are under way ────────────────────────────────────────────────────────────
+
+TOKENS_PER_S = 2000
+
+
+def test_one_long_request_shows_the_pace_and_how_much_of_it_is_left():
+    """Nothing ends for twenty seconds."""
+    pace, long = Pace(), Work(200_000, 1000, "bulk")  # 40,000 tokens
+    pace.came(long, now=0.0)
+    for tenth in range(1, 101):
+        pace.computed(long, TOKENS_PER_S // 10)
+        pace.look(tenth / 10)
+    assert pace.wait_s("bulk") == pytest.approx(10.0, rel=0.05)
+    assert pace.wait_s("interactive") == 0.0
+    pace.went(long, done_in_s=20.0, now=20.0)
+    assert pace.wait_s("bulk") == 0.0
+
+
+@pytest.mark.parametrize("cost_a_token", [2.0, COST_A_TOKEN, 12.0])
+def test_short_requests_beside_a_long_one_are_not_all_that_is_done(cost_a_token):
+    pace, now = Pace(), 0.0
+    long = Work(int(60 * TOKENS_PER_S * cost_a_token), 1000, "bulk")  # a minute of work
+    pace.came(long, now=now)
+    for second in range(30):
+        short = Work(int(20 * cost_a_token), 1, "interactive")
+        pace.came(short, now=now)
+        for _ in range(10):
+            now += 0.1
+            pace.computed(long, TOKENS_PER_S // 10)
+            pace.look(now)
+        pace.computed(short, 20)
+        pace.went(short, done_in_s=0.05, now=now)
+        if second >= 5:
+            left_s = 60.0 - now
+            # what a token costs is known of short requests alone, until the long one ends
+            assert 0.4 * left_s < pace.wait_s("bulk") < 2.5 * left_s
+
+
+def test_what_a_token_costs_is_learned():
+    pace, now = Pace(), 0.0
+    for _ in range(20):
+        work = Work(12_000, 64, "bulk")
+        pace.came(work, now=now)
+        now += 0.5
+        pace.computed(work, 1000)
+        pace.went(work, done_in_s=0.5, now=now)
+    assert pace.cost_a_token == pytest.approx(12.0, rel=0.1)
+    assert pace.per_s == pytest.approx(24_000, rel=0.05)
+
+
+def test_vectors_from_a_cache_teach_nothing_of_tokens():
+    pace, work = Pace(), Work(100_000, 64, "bulk")
+    pace.came(work, now=0.0)
+    pace.went(work, done_in_s=0.01, now=0.01)
+    assert pace.cost_a_token == COST_A_TOKEN
+
+
+def test_what_was_computed_for_a_request_that_is_over_counts_no_more():
+    pace, work = Pace(), Work(1000, 1, "bulk")
+    pace.came(work, now=0.0)
+    pace.computed(work, 10)
+    pace.went(work, done_in_s=None, now=1.0)
+    pace.computed(work, 10)
+    pace.look(2.0)
+    assert pace.waiting == {"interactive": 0, "bulk": 0}
+    assert (work.n_tokens, pace.n_texts) == (10, 0)

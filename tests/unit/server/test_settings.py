@@ -38,14 +38,15 @@ SAID = {
     "shutdown_timeout_s": ("0", 0.0),
     "rate_limit": ("2.5", 2.5),
     "rate_burst": ("3", 3),
+    "overflow": ("window", "window"),
     "token_ids": ("model", "model"),
     "vector_cache_bytes": ("256MB", 256_000_000),
     "vector_cache_path": ("/vectors", Path("/vectors")),
     "playground": ("0", False),
     "metrics": ("no", False),
     "traces": ("on", True),
-    "log_level": ("debug", "debug"),
-    "log_format": ("text", "text"),
+    "log_level": ("DEBUG", "debug"),
+    "log_format": ("Text", "text"),
     "access_log": ("false", False),
 }
 """What a variable says of each field, and what is meant."""

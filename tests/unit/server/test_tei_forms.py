@@ -27,7 +27,7 @@ from embellama.server.tei_forms import described, headers_of, refuse
 @pytest.mark.parametrize(
     ("error", "status", "kind"),
     [
-        (EmptyInputError("empty", indices=(0,)), 413, "Validation"),
+        (EmptyInputError("empty", indices=(0,)), 400, "Empty"),
         (InputTooLongError("long", indices=(0,), n_tokens=(9,), limit=8), 413, "Validation"),
         (ConfigurationError("no such prompt"), 413, "Validation"),
         (InvalidInputError("not Unicode", indices=(0,)), 422, "Tokenizer"),
@@ -82,12 +82,13 @@ def info(**changes):
 
 def test_a_quantized_model_with_last_token_pooling():
     service = SimpleNamespace(
-        config=SimpleNamespace(max_requests=9, max_texts=8),
+        config=SimpleNamespace(max_requests=9, max_texts=8, overflow="truncate"),
         engine=SimpleNamespace(config=SimpleNamespace(n_jobs=2)),
     )
     found = described(service, info())
     assert found["model_dtype"] == "Q8_0"
     assert found["model_type"] == {"embedding": {"pooling": "last_token"}}
+    assert found["auto_truncate"] is True
     assert (found["max_concurrent_requests"], found["max_client_batch_size"]) == (9, 8)
     assert (found["max_input_length"], found["max_batch_tokens"]) == (128, 256)
 
