@@ -60,8 +60,9 @@ class Admission:
         self.leave()
 
 
-OnComputed: TypeAlias = Callable[[int, float], None]
-"""Told the tokens of a call that a micro-batch had, and the call's share of its seconds."""
+OnComputed: TypeAlias = Callable[[int, float, float], None]
+"""Told the tokens of a call that a micro-batch had, the call's share of its seconds, and when it
+began, on the clock of `time.perf_counter`."""
 
 _ON_COMPUTED: ContextVar[OnComputed | None] = ContextVar("embellama_on_computed", default=None)
 
@@ -189,10 +190,10 @@ class Call:
             timeout_s=self.timeout_s,
         )
 
-    def computed(self, n_tokens: int, inference_s: float) -> None:
+    def computed(self, n_tokens: int, inference_s: float, began_s: float) -> None:
         """Tell whoever wants to know what a micro-batch had of it."""
         if self._on_computed is not None:
-            self._on_computed(n_tokens, inference_s)
+            self._on_computed(n_tokens, inference_s, began_s)
 
     def cancel(self) -> None:
         """Take back what no worker has begun. May be called again, from any thread."""

@@ -104,7 +104,7 @@ class InferenceWorker:
                     inference_s=spent,
                 )
             )
-            self._deliver(parts, batch, rows, spent)
+            self._deliver(parts, batch, rows, start, spent)
         except BaseException as exc:  # noqa: BLE001  # whatever it is, callers are waiting for it
             if len(parts) == 1:
                 parts[0].group.fail(_as_ours(exc))
@@ -118,7 +118,12 @@ class InferenceWorker:
                         self._compute([part])
 
     def _deliver(
-        self, parts: Sequence[Part], batch: MicroBatch, rows: FloatArray, spent: float
+        self,
+        parts: Sequence[Part],
+        batch: MicroBatch,
+        rows: FloatArray,
+        start: float,
+        spent: float,
     ) -> None:
         pooled = len(rows) == batch.n_sequences and self._options.pooling_type != "none"
         at = 0
@@ -128,7 +133,7 @@ class InferenceWorker:
             # a copy: a view of one caller's rows would keep those of all others alive
             own = rows if len(parts) == 1 else rows[at:stop].copy()
             share_s = spent * part.n_tokens / batch.n_tokens
-            part.group.call.computed(part.n_tokens, share_s)
+            part.group.call.computed(part.n_tokens, share_s, start)
             part.group.deliver(part.start, n_sequences, own, inference_s=share_s)
             at = stop
 

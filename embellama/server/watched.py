@@ -19,17 +19,16 @@ class Watched:
         self._spent_s: list[float] = []
         self._began_s: list[float] = []
 
-    def __call__(self, n_tokens: int, inference_s: float) -> None:
-        """Note a part of a micro-batch that is the request's, and its share of the time."""
+    def __call__(self, n_tokens: int, inference_s: float, began_s: float) -> None:
+        """Note a part of a micro-batch that is the request's; see `OnComputed`."""
         self._spent_s.append(inference_s)
-        if not self._began_s:
-            self._began_s.append(time.perf_counter() - inference_s)
+        self._began_s.append(began_s)
         self._on_tokens(n_tokens)
 
     @property
     def queue_s(self) -> float:
-        """Seconds until its first text was begun, less what others had of that micro-batch."""
-        return max(self._began_s[0] - self._start_s, 0.0) if self._began_s else 0.0
+        """Seconds until its first text was begun."""
+        return max(min(self._began_s) - self._start_s, 0.0) if self._began_s else 0.0
 
     @property
     def inference_s(self) -> float:
