@@ -101,7 +101,8 @@ def _said(fault: Mapping[str, Any], body: type[BaseModel] | None) -> str:
     """Say where a fault is, what may stand there, and what does."""
     where, kind, message = _where(fault["loc"]), fault["type"], fault["msg"]
     if kind == "extra_forbidden":
-        return f"{where}: there is no such field; there are {_known_fields(body)}"
+        known = _known_fields(body, is_own=len(fault["loc"]) > 1)
+        return f"{where}: there is no such field; there are {known}"
     if kind == "value_error":
         return f"{where}: {message.removeprefix('Value error, ')}"  # it is in words of ours
     if kind == "too_short" and fault["input"] == []:
@@ -111,8 +112,10 @@ def _said(fault: Mapping[str, Any], body: type[BaseModel] | None) -> str:
     return f"{where}: {message}, not {_shown(fault['input'])}"
 
 
-def _known_fields(body: type[BaseModel] | None) -> str:
-    """Name the fields of embellama's own part of a body, the only one that is so strict."""
+def _known_fields(body: type[BaseModel] | None, *, is_own: bool) -> str:
+    """Name the fields of a body that is so strict, or of embellama's own part of another."""
+    if body is not None and not is_own:
+        return ", ".join(body.model_fields)
     given = None if body is None else body.model_fields.get("embellama")
     is_rerank = given is not None and RerankExtension in get_args(given.annotation)
     return ", ".join((RerankExtension if is_rerank else Extension).model_fields)

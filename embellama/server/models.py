@@ -328,9 +328,20 @@ class ServedModels:
                     )
                 finally:
                     served.is_starting = False
+            self._warn_of_evicted(starting)
         finally:
             for served in starting:
                 served.is_starting = False  # also where it was cancelled in between
+
+    def _warn_of_evicted(self, started: Sequence[Served]) -> None:
+        gone = [each.name for each in started if each.info and self.state(each) != "loaded"]
+        if gone:
+            log.warning(
+                "embellama.server.memory_short",
+                unloaded=gone,
+                why="the models do not fit into the memory limit together: each is loaded when it "
+                "is asked for, and pushes others out; raise --memory-limit, or serve fewer",
+            )
 
     async def unload_when_idle(self, *, every_s: float = 0.5) -> None:
         """Unload idle models from time to time, until cancelled."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from embellama.server.schemas.common import Extension, ModelName, Reply, Request, Texts
+from embellama.server.schemas.common import Extension, ModelName, OwnRequest, Reply, Texts
 
 _NAME = re.compile(r"[\w.:@+-][\w.:@+/-]{0,199}")
 
@@ -25,7 +25,7 @@ ServedName = Annotated[str, AfterValidator(_sound), Field(json_schema_extra={"ma
 """What a model can be called. A name is never read as a path, and does not look like one."""
 
 
-class LoadRequest(Request):
+class LoadRequest(OwnRequest):
     """``POST /admin/models/load``.
 
     Attributes:
@@ -40,7 +40,7 @@ class LoadRequest(Request):
     keep_alive_s: float | None = Field(default=None, ge=-1.0, le=10**9)
 
 
-class UnloadRequest(Request):
+class UnloadRequest(OwnRequest):
     """``POST /admin/models/unload``."""
 
     name: ModelName
@@ -88,7 +88,7 @@ class ClearReply(Reply):
     cleared: int
 
 
-class WarmRequest(Request):
+class WarmRequest(OwnRequest):
     """``POST /cache/warm``: texts whose vectors will be asked for, with the same options."""
 
     input: Texts

@@ -90,6 +90,12 @@ class Request(BaseModel):
     )
 
 
+class OwnRequest(Request):
+    """A body of an API that is embellama's own: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Reply(BaseModel):
     """An answer's body, for the schema alone: answers are written without these classes."""
 

@@ -55,6 +55,20 @@ def test_keep_alive_is_set_with_a_load(keyed):
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "known"),
+    [
+        ("/admin/models/load", {"name": "tiny", "n_threads": 1}, "name, model, keep_alive_s"),
+        ("/admin/models/unload", {"name": "tiny", "n_threads": 1}, "name"),
+        ("/cache/warm", {"input": ["a"], "n_threads": 1}, "input, model, embellama"),
+    ],
+)
+def test_what_would_be_without_effect_is_refused(keyed, path, body, known):
+    status, value = keyed.json(path, body, headers=ADMIN)
+    assert (status, value["error"]["param"]) == (400, "n_threads")
+    assert value["error"]["message"] == f"n_threads: there is no such field; there are {known}"
+
+
+@pytest.mark.parametrize(
     "path", ["/etc/passwd", "./x.gguf", "x.gguf", "~/x", "..\\x.gguf", "file.GGUF"]
 )
 def test_no_path_is_read_from_a_client(keyed, path):

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from embellama import EmbeddingEngine, EngineConfig, ModelConfig
 from embellama.errors import (
@@ -13,7 +14,7 @@ from embellama.errors import (
 from embellama.server.models import ServedModels
 from embellama.server.problems import Problem
 from embellama.server.references import check_references, served_references
-from tests.unit.server.served import tiny
+from tests.unit.server.served import CONFIG, tiny
 
 
 @pytest.fixture
@@ -302,6 +303,23 @@ def test_a_memory_limit_is_told_as_it_is(tiny_path):
                 await models.load(models.find("tiny"))
 
         asyncio.run(ask())
+
+
+def test_models_that_do_not_fit_together_are_said_at_the_start(tiny_path):
+    room_for_one = EngineConfig(memory_limit_bytes=tiny_path.stat().st_size * 3 // 2)
+
+    async def start(engine, names):
+        references = dict.fromkeys(names, str(tiny_path))
+        models = ServedModels(engine, references, configs=dict.fromkeys(references, CONFIG))
+        with capture_logs() as events:
+            await models.start()
+        return [each for each in events if each["event"] == "embellama.server.memory_short"]
+
+    with EmbeddingEngine(room_for_one) as engine:
+        assert asyncio.run(start(engine, ["a"])) == []
+        (said,) = asyncio.run(start(engine, ["b", "c"]))
+        assert said["unloaded"] == ["b"]
+        assert "--memory-limit" in said["why"]
 
 
 # ── other names ──────────────────────────────────────────────────────────────────────────────
