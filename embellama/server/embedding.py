@@ -86,6 +86,7 @@ async def embed(
     named = options.prompt_name or prompt_name
     is_chosen = named or options.kind is not None or options.prompt is not None
     by_default = None if is_chosen else _default_prompt(service, model, served)
+    overflow = options.overflow or overflow or service.config.overflow
 
     async def compute(timeout_s: float) -> EmbeddingResult:
         _check_default_prompt(by_default, served)
@@ -93,14 +94,15 @@ async def embed(
             is_own = options.prompt_name is not None
             check_prompt_name(info, named, "embellama.prompt_name" if is_own else "prompt_name")
             check_dimensions(info, dimensions, force=options.force_dimensions)
-            check_windows(service, info, options)
+            if overflow == "window":
+                check_windows(service, info, options)
         return await service.engine.aembed_detailed(
             served.name,
             inputs,
             kind=options.kind,
             prompt=options.prompt,
             prompt_name=named or by_default,
-            overflow=options.overflow or overflow or service.config.overflow,
+            overflow=overflow,
             truncate_side=truncate_side or options.truncate_side,
             max_tokens=options.max_tokens,
             window_overlap=options.window_overlap,
@@ -179,6 +181,7 @@ async def computed(
     *,
     priority: Priority,
     timeout_s: float | None = None,
+    is_inference: bool = True,
 ) -> T:
     """Have the engine compute something about texts, when there is room for it.
 
@@ -190,6 +193,7 @@ async def computed(
         compute: Asks the engine, within the seconds it is given.
         priority: How urgent it is.
         timeout_s: A shorter time than the server gives.
+        is_inference: Whether that takes workers.
 
     Raises:
         Problem: There is no room, or too much text.
@@ -202,7 +206,11 @@ async def computed(
         async with service.models.use(served, within_s=exchange.remaining_s, cost=cost) as info:
             try:
                 with room.admitted(
-                    served.name, cost=cost, n_texts=n_texts, priority=priority
+                    served.name,
+                    cost=cost,
+                    n_texts=n_texts,
+                    priority=priority,
+                    is_inference=is_inference,
                 ) as on_tokens:
                     await _check_tokens(service, info, texts, cost)
                     watched = Watched(on_tokens)

@@ -71,7 +71,13 @@ class Room:
 
     @contextmanager
     def admitted(
-        self, model: str, *, cost: int, n_texts: int, priority: Priority
+        self,
+        model: str,
+        *,
+        cost: int,
+        n_texts: int,
+        priority: Priority,
+        is_inference: bool = True,
     ) -> Iterator[Callable[[int], None]]:
         """Hold room for a request; gives what to call, from any thread, with tokens computed of it.
 
@@ -80,18 +86,19 @@ class Room:
             cost: How much work it is: about the bytes of its texts.
             n_texts: Its texts.
             priority: Interactive requests wait for interactive ones alone.
+            is_inference: Whether it waits for workers; else it waits for nobody.
 
         Raises:
             Problem: There is no room; 503, with the time until there may be.
         """
-        self._check(cost, priority)
+        self._check(cost, self.wait_s(priority) if is_inference else 0.0)
         pace = self._paces.get(model)
         if pace is None:
             pace = self._paces[model] = Pace(min(ENOUGH_S, self._max_wait_s / 2))
         start = time.monotonic()
         self.n_requests += 1
         self._cost += cost
-        work = Work(cost, n_texts, priority)
+        work = Work(cost, n_texts, priority) if is_inference else Work(0, 0, priority)
         pace.came(work, now=start)
         is_done = False
         try:
@@ -104,8 +111,7 @@ class Room:
             took_s = now - start if is_done else None
             pace.went(work, done_in_s=took_s, now=now)
 
-    def _check(self, cost: int, priority: Priority) -> None:
-        wait_s = self.wait_s(priority)
+    def _check(self, cost: int, wait_s: float) -> None:
         if self.n_requests >= self._max_requests:
             raise self._refused(f"{self.n_requests} requests run or wait", wait_s)
         if wait_s > self._max_wait_s:

@@ -75,7 +75,7 @@ def check_dimensions(info: ModelInfo, wanted: int | None, *, force: bool) -> Non
 
 
 def check_windows(service: Service, info: ModelInfo, options: Extension) -> None:
-    """Refuse windows that would compute a text many times over.
+    """Refuse windows that would compute a text many times over; for requests that divide texts.
 
     At least a quarter of each has to be new, so that all of them together have at most four times
     the text's tokens.
@@ -83,8 +83,6 @@ def check_windows(service: Service, info: ModelInfo, options: Extension) -> None
     Raises:
         Problem: They are smaller, or share more; 400.
     """
-    if options.overflow != "window":
-        return
     limit = min(options.max_tokens or info.n_ctx, info.n_ctx)
     if limit < min(MIN_WINDOW, info.n_ctx):
         raise Problem(

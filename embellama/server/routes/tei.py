@@ -115,7 +115,8 @@ async def rerank(service: Service, exchange: Exchange, body: RerankRequest) -> A
     items_of(service, body.texts, "texts")
     served = await able_model(service, exchange, body.model, "scores")
     exchange.model, exchange.n_texts = served.name, len(body.texts)
-    cuts_left = bool(body.truncate) and body.from_left
+    overflow = cut_of(service, body.truncate)
+    cuts_left = overflow == "truncate" and body.from_left
     priority: Priority = "interactive" if len(body.texts) <= SEARCH_UNIT else "bulk"
 
     async def compute(timeout_s: float) -> list[RerankResult]:
@@ -124,7 +125,7 @@ async def rerank(service: Service, exchange: Exchange, body: RerankRequest) -> A
             body.query,
             body.texts,
             normalize=not body.raw_scores,
-            overflow="error" if cuts_left else cut_of(service, body.truncate),
+            overflow="error" if cuts_left else overflow,
             priority=priority,
             timeout_s=timeout_s,
         )

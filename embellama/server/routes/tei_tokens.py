@@ -118,7 +118,15 @@ async def tokenize(service: Service, exchange: Exchange, body: TokenizeRequest) 
             timeout_s=timeout_s,
         )
 
-    done = await computed(service, exchange, served, texts, compute, priority=_by_number(texts))
+    done = await computed(
+        service,
+        exchange,
+        served,
+        texts,
+        compute,
+        priority=_by_number(texts),
+        is_inference=False,
+    )
     exchange.n_tokens += sum(map(len, done))
     return answer(done)
 

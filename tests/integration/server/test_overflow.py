@@ -2,16 +2,17 @@
 
 import pytest
 
-from embellama.testing import FakeBackend
 from tests.integration.server.running import serving
+from tests.tiny_cross_encoder import LONG_DOCUMENT, write_cross_encoder
 
 LONG = "long " * 2000
 
 
 @pytest.fixture(scope="module", params=["error", "truncate", "window"])
-def started(request, tiny_path):
-    config = {"overflow": request.param}
-    with serving(config, models={"tiny": tiny_path}, backend=FakeBackend()) as running:
+def started(request, tiny_path, tmp_path_factory):
+    reranker = write_cross_encoder(tmp_path_factory.mktemp("overflow") / "reranker.gguf")
+    models, config = {"tiny": tiny_path, "reranker": reranker}, {"overflow": request.param}
+    with serving(config, models=models) as running:
         yield request.param, running
 
 
@@ -35,6 +36,23 @@ def test_vectors_of_tokens_have_no_windows(started):
     overflow, running = started
     status = running.request("/embed_all", {"inputs": LONG})[0]
     assert status == (200 if overflow == "truncate" else 413)
+
+
+def test_pairs_have_none_either_and_are_cut_at_their_end_alone(started):
+    overflow, running = started
+    body = {"query": "a", "texts": [LONG_DOCUMENT], "truncation_direction": "Right"}
+    assert running.request("/rerank", body)[0] == (200 if overflow == "truncate" else 413)
+    assert running.request("/rerank", body | {"truncation_direction": "Left"})[0] == 413
+
+
+def test_windows_that_compute_a_text_many_times_over_are_refused(started):
+    overflow, running = started
+    many = {"input": LONG, "embellama": {"max_tokens": 16, "window_overlap": 13}}
+    status, value = running.json("/v1/embeddings", many)
+    if overflow == "window":
+        assert (status, value["error"]["param"]) == (400, "embellama.window_overlap")
+    many["embellama"]["overflow"] = "window"
+    assert running.json("/v1/embeddings", many)[0] == 400
 
 
 def test_requests_that_say_it_get_what_they_say(started):

@@ -24,6 +24,7 @@ class Simulated:
         while self.line and self.now + self.line[0][0].cost / self.per_s <= end:
             work, came = self.line.pop(0)
             self.now += work.cost / self.per_s
+            self.pace.computed(work, work.cost / COST_A_TOKEN)
             self.pace.went(work, done_in_s=self.now - came, now=self.now)
         if end < float("inf"):
             self.now = max(self.now, end)
@@ -65,6 +66,7 @@ def test_requests_that_end_together_count_together():
     for work in works:
         pace.came(work, now=0.0)
     for work in works:
+        pace.computed(work, 200)
         pace.went(work, done_in_s=10.0, now=10.0)
     assert pace.per_s == pytest.approx(400.0)
 
@@ -83,6 +85,7 @@ def test_what_was_given_up_is_no_work_done():
     pace, (first, *others) = Pace(), [Work(10, 1, "bulk") for _ in range(100)]
     for work in (first, *others):
         pace.came(work, now=0.0)
+    pace.computed(first, 2)
     pace.went(first, done_in_s=1.0, now=1.0)
     for work in others:
         pace.went(work, done_in_s=None, now=1.0)
@@ -104,7 +107,7 @@ def test_a_slow_moment_is_forgotten_although_little_is_let_in_after_it():
 
 
 def test_interactive_work_waits_for_its_own_kind_alone():
-    pace = Pace(per_s=10.0)
+    pace = Pace(tokens_per_s=10.0 / COST_A_TOKEN)
     pace.came(Work(100, 1, "bulk"), now=0.0)
     pace.came(Work(20, 1, "interactive"), now=0.0)
     assert pace.wait_s("interactive") == pytest.approx(2.0)
@@ -177,3 +180,48 @@ def test_what_was_computed_for_a_request_that_is_over_counts_no_more():
     pace.look(2.0)
     assert pace.waiting == {"interactive": 0, "bulk": 0}
     assert (work.n_tokens, pace.n_texts) == (10, 0)
+
+
+def test_requests_that_compute_nothing_show_nothing():
+    """Vectors from a cache: else they would be the best that one request by itself has shown."""
+    pace = Pace()
+    for at in range(100):
+        cached = Work(100_000, 64, "bulk")
+        pace.came(cached, now=float(at))
+        pace.went(cached, done_in_s=0.001, now=at + 0.001)
+    assert (pace.tokens_per_s, pace._best_alone) == (None, 0.0)
+    long, now = Work(1_200_000, 60, "bulk"), 1000.0  # 20 kB each
+    pace.came(Work(10, 1, "interactive"), now=now)
+    pace.came(long, now=now)
+    pace.came(Work(10, 4, "bulk"), now=now)
+    for _ in range(50):
+        now += 0.1
+        pace.computed(long, TOKENS_PER_S // 10)
+        pace.look(now)
+    left_s = (1_200_000 - cost_of(5.0)) / (TOKENS_PER_S * COST_A_TOKEN)
+    assert pace.wait_s("bulk") == pytest.approx(left_s, rel=0.1)
+
+
+def cost_of(seconds):
+    return seconds * TOKENS_PER_S * COST_A_TOKEN
+
+
+def test_one_request_of_repeated_texts_says_little_of_what_tokens_cost_and_many_say_it():
+    pace, now = Pace(), 0.0
+
+    def repeated():
+        work = Work(20_000, 2048, "bulk")
+        pace.came(work, now=now)
+        pace.computed(work, 80)
+        pace.went(work, done_in_s=0.1, now=now)
+
+    for _ in range(100):
+        work = Work(500, 1, "bulk")
+        pace.came(work, now=now)
+        pace.computed(work, 100)
+        pace.went(work, done_in_s=0.1, now=now)
+    repeated()
+    assert pace.cost_a_token == pytest.approx(COST_A_TOKEN, rel=0.02)
+    for _ in range(3000):
+        repeated()
+    assert pace.cost_a_token == pytest.approx(250.0, rel=0.1)
