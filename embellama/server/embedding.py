@@ -81,8 +81,7 @@ async def embed(
     exchange.model, exchange.n_texts = served.name, len(items)
     check_count(service, len(items))
     inputs = readable(items, service.config.token_ids)
-    by_number: Priority = "interactive" if len(inputs) == 1 else "bulk"
-    priority = options.priority or by_number
+    priority: Priority = options.priority or ("interactive" if len(inputs) == 1 else "bulk")
     named = options.prompt_name or prompt_name
     is_chosen = named or options.kind is not None or options.prompt is not None
     by_default = None if is_chosen else _default_prompt(service, model, served)
