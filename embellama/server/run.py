@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from embellama.server.references import check_references
 from embellama.server.service import Service
 from embellama.server.settings import ServerConfig
 from embellama.server.tracing import Tracing
+from embellama.server.variables import unknown_variables
 
 _OF_MODELS = {"models", "model_path", "model_name", "context_size", "n_threads", "use_gpu", "lazy"}
 """Settings of the engine that are about models, which the server loads and shows by itself."""
@@ -65,6 +67,14 @@ def serve(
             "embellama.server.configured",
             **(told if config.log_format == "json" else _changed(told)),
         )
+        unknown = unknown_variables(os.environ)
+        if unknown:
+            log.warning(
+                "embellama.server.unknown_variables",
+                variables=sorted(unknown),
+                perhaps={name: meant for name, meant in unknown.items() if meant},
+                why="nothing reads them: correct their names, or unset them",
+            )
         if not config.is_loopback and not service.keys:
             log.warning(
                 "embellama.server.exposed",

@@ -283,6 +283,17 @@ def test_an_address_that_others_reach_without_a_key_is_warned_of(capfd, tiny_pat
     )
 
 
+def test_variables_that_nothing_reads_are_warned_of(capfd, tiny_path, monkeypatch):
+    monkeypatch.setenv("EMBELLAMA_API_KEY", "secret-of-mine")
+    monkeypatch.setenv("EMBELLAMA_ZZZ", "1")
+    served = Served(capfd, {"models": (f"tiny={tiny_path}",)}, lambda running: None)
+    [warned] = served.named("embellama.server.unknown_variables")
+    assert warned["level"] == "warning"
+    assert warned["variables"] == ["EMBELLAMA_API_KEY", "EMBELLAMA_ZZZ"]
+    assert warned["perhaps"] == {"EMBELLAMA_API_KEY": "EMBELLAMA_API_KEYS"}
+    assert "secret-of-mine" not in str(served.text)
+
+
 def test_vectors_may_be_kept_in_memory_alone_and_spans_sent(capfd, tiny_path, monkeypatch):
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
 
