@@ -1,4 +1,4 @@
-"""Options of a request that the model at hand cannot follow, or that would cost too much."""
+"""What options of a request mean, and which a model cannot follow or would cost too much."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from embellama.server.problems import Problem
 from embellama.server.schemas.common import Extension
 from embellama.server.service import Service
 from embellama.server.token_ids import Item
+from embellama.types import Overflow
 
 MIN_WINDOW = 16
 """Tokens of the smallest windows: a long text is no more of them than it has tokens by eight."""
@@ -32,6 +33,16 @@ def prompted(
     if not prompt:
         return items
     return [prompt + item if isinstance(item, str) else item for item in items]
+
+
+def overflow_of(truncate: bool | None) -> Overflow | None:
+    """Return what becomes of texts over the limit, where an API has one word for it.
+
+    None: as the server was started.
+    """
+    if truncate is None:
+        return None
+    return "truncate" if truncate else "error"
 
 
 def check_prompt_name(info: ModelInfo, name: str | None, param: str) -> None:

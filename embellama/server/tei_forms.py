@@ -11,6 +11,7 @@ from embellama._parallel import available_cores
 from embellama.model_info import ModelInfo
 from embellama.server.embedding import check_count
 from embellama.server.exchange import Exchange
+from embellama.server.options import overflow_of
 from embellama.server.problems import Problem
 from embellama.server.schemas.common import Extension
 from embellama.server.served import Served
@@ -38,15 +39,8 @@ def items_of(service: Service, inputs: object, field: str = "inputs") -> list[It
     return list(items)
 
 
-def overflow_of(truncate: bool | None) -> Overflow | None:
-    """Return what becomes of texts over the limit; None: as the server was started."""
-    if truncate is None:
-        return None
-    return "truncate" if truncate else "error"
-
-
 def cut_of(service: Service, truncate: bool | None) -> Overflow:
-    """Return the same where there are no windows to average: of pairs, and of tokens' vectors."""
+    """Return `overflow_of` where there are no windows to average: pairs, and tokens' vectors."""
     by_default: Overflow = "truncate" if service.config.overflow == "truncate" else "error"
     return overflow_of(truncate) or by_default
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from embellama._native.support import ISA_VARIABLE
 from embellama.config import CONFIG_FILE_VARIABLE, EngineConfig, ModelConfig
 from embellama.server.settings import ServerConfig
 
 _PREFIX = "EMBELLAMA_"
-_OTHERS = {CONFIG_FILE_VARIABLE, "EMBELLAMA_ISA"}
+_OTHERS = {CONFIG_FILE_VARIABLE, ISA_VARIABLE}
 
 
 def unknown_variables(names: Iterable[str]) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ swings with where the arenas' free pages lie; what is held shows a leak, however
 import ctypes
 import gc
 import json
+import os
 import random
 import sys
 import threading
@@ -109,7 +110,7 @@ class _Mallinfo(ctypes.Structure):
 
 def held_bytes() -> int | None:
     """What malloc has given out in all arenas and not got back; None where nothing tells."""
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None) if os.name == "posix" else None
     if mallinfo is None:
         return None
     mallinfo.restype = _Mallinfo

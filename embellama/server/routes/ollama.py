@@ -14,6 +14,7 @@ from embellama.model_info import ModelInfo
 from embellama.server.embedding import check_count, details_of, embed, writable
 from embellama.server.endpoint import Endpoint
 from embellama.server.exchange import Answer, Exchange, answer
+from embellama.server.options import overflow_of
 from embellama.server.problems import ollama_error
 from embellama.server.routes import ollama_models
 from embellama.server.routes.ollama_models import TAG, TYPES, check_sender
@@ -73,7 +74,7 @@ async def embed_prompt(service: Service, exchange: Exchange, body: EmbeddingsReq
             [body.prompt],
             extension=_extension(body, info),
             normalization="none",
-            overflow=None if body.truncate is None else "truncate" if body.truncate else "error",
+            overflow=overflow_of(body.truncate),
         )
     content: dict[str, Any] = {"embedding": writable(done.vectors)[0]}
     if body.embellama is not None and body.embellama.details:

@@ -14,6 +14,7 @@ from embellama.server.choice import able_model
 from embellama.server.embedding import computed, embed, writable
 from embellama.server.endpoint import Endpoint, Handler
 from embellama.server.exchange import Answer, Exchange, answer
+from embellama.server.options import overflow_of
 from embellama.server.problems import Problem, problem_of, tei_error
 from embellama.server.routes.rerank import SEARCH_UNIT, note_ranked
 from embellama.server.routes.tei_tokens import token_vectors, tokenize
@@ -40,7 +41,6 @@ from embellama.server.tei_forms import (
     described,
     headers_of,
     items_of,
-    overflow_of,
     refuse,
 )
 from embellama.similarity import one_to_many

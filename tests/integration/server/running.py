@@ -18,9 +18,24 @@ from embellama import EmbeddingEngine, EngineConfig
 from embellama.server.app import make_app, make_service
 from embellama.server.http.listening import make_server
 from embellama.server.settings import ServerConfig
+from embellama.testing import FakeBackend, length_rows
 from tests.conftest import QUIET
 
 READY_S = 60.0
+
+
+class Stuck:
+    """A backend whose micro-batches take as long as a test wants."""
+
+    def __init__(self):
+        self.is_computing = threading.Event()
+        self.may_go_on = threading.Event()
+        self.backend = FakeBackend(self._compute)
+
+    def _compute(self, batch):
+        self.is_computing.set()
+        assert self.may_go_on.wait(READY_S)
+        return length_rows(batch)
 
 
 class Running:

@@ -4,9 +4,8 @@ import json
 import threading
 
 from embellama.cache import EmbeddingCache
-from embellama.testing import FakeBackend, length_rows
 from tests.integration.server.raw import Raw
-from tests.integration.server.running import serving
+from tests.integration.server.running import Stuck, serving
 from tests.integration.server.scraped import WAIT_S, Page, eventually
 
 NAMES = {
@@ -38,20 +37,6 @@ NAMES = {
     "process_start_time_seconds": "gauge",
 }
 """Dashboards and alerts are written with these; counters' samples end in ``_total``."""
-
-
-class Stuck:
-    """A backend whose micro-batches take as long as a test wants."""
-
-    def __init__(self):
-        self.is_computing = threading.Event()
-        self.may_go_on = threading.Event()
-        self.backend = FakeBackend(self._compute)
-
-    def _compute(self, batch):
-        self.is_computing.set()
-        assert self.may_go_on.wait(WAIT_S)
-        return length_rows(batch)
 
 
 def posted(path, body):

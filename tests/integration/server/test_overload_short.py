@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 import time
 from statistics import median, quantiles
 
@@ -10,7 +9,7 @@ import pytest
 
 from embellama.testing import FakeBackend, length_rows
 from tests.integration.server.raw import post
-from tests.integration.server.running import serving
+from tests.integration.server.running import Stuck, serving
 
 TEXT_S = 0.004
 N_CONTEXTS = 2
@@ -109,40 +108,30 @@ def test_a_burst_of_small_requests_finds_room(tiny_path, n_texts):
 
 
 def test_what_takes_too_long_is_given_up(tiny_path):
-    held = threading.Event()
-
-    def hold(batch):
-        held.wait(20)
-        return length_rows(batch)
-
-    config = {"request_timeout_s": 0.5}
-    with serving(config, models={"tiny": tiny_path}, backend=FakeBackend(hold)) as running:
+    stuck, config = Stuck(), {"request_timeout_s": 0.5}
+    with serving(config, models={"tiny": tiny_path}, backend=stuck.backend) as running:
         start = time.monotonic()
         status, value = running.json("/v1/embeddings", {"input": ["a"] * 3})
         assert (status, value["error"]["code"]) == (504, "timeout")
         assert 0.4 < time.monotonic() - start < 5.0
         assert running.service.room.n_requests == 0
-        held.set()
+        stuck.may_go_on.set()
         assert running.json("/v1/embeddings", {"input": "a"})[0] == 200
 
 
 def test_requests_over_the_limit_are_refused_at_once(tiny_path):
-    held = threading.Event()
-
-    def hold(batch):
-        held.wait(20)
-        return length_rows(batch)
+    stuck = Stuck()
 
     async def flood(running):
         asked = [asyncio.ensure_future(ask(running.url, {"input": "a"})) for _ in range(10)]
         while sum(task.done() for task in asked) < 6:
             await asyncio.sleep(0.01)
         assert running.service.room.n_requests == 4
-        held.set()
+        stuck.may_go_on.set()
         return await asyncio.gather(*asked)
 
     config = {"max_requests": 4}
-    with serving(config, models={"tiny": tiny_path}, backend=FakeBackend(hold)) as running:
+    with serving(config, models={"tiny": tiny_path}, backend=stuck.backend) as running:
         found = asyncio.run(asyncio.wait_for(flood(running), 20))
         assert sorted(status for status, _, _ in found) == [200] * 4 + [503] * 6
         assert running.service.room.n_requests == 0
@@ -151,11 +140,7 @@ def test_requests_over_the_limit_are_refused_at_once(tiny_path):
 
 
 def test_tokens_are_told_while_bulk_requests_wait(tiny_path):
-    held = threading.Event()
-
-    def hold(batch):
-        held.wait(20)
-        return length_rows(batch)
+    stuck = Stuck()
 
     async def flood(running):
         asked = [
@@ -164,10 +149,10 @@ def test_tokens_are_told_while_bulk_requests_wait(tiny_path):
         while running.service.room.n_requests < len(asked):
             await asyncio.sleep(0.01)
         told = await asyncio.to_thread(running.json, "/tokenize", {"inputs": "a"}, timeout_s=10.0)
-        held.set()
+        stuck.may_go_on.set()
         return told, await asyncio.gather(*asked)
 
-    with serving(models={"tiny": tiny_path}, backend=FakeBackend(hold)) as running:
+    with serving(models={"tiny": tiny_path}, backend=stuck.backend) as running:
         told, found = asyncio.run(asyncio.wait_for(flood(running), 20))
         assert told[0] == 200
         assert {status for status, _, _ in found} == {200}

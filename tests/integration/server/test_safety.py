@@ -1,6 +1,5 @@
 """Clients that are slow, or send too much: a clear answer in time, and a server as before."""
 
-import threading
 import time
 from contextlib import suppress
 
@@ -9,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from embellama.server.http.connection import LINGER_S, MAX_HEADERS, MAX_PIPELINED
-from embellama.testing import FakeBackend, length_rows
+from embellama.testing import FakeBackend
 from tests.integration.server.raw import EMBED, GET, Raw, post, raw
-from tests.integration.server.running import serving
+from tests.integration.server.running import Stuck, serving
 
 SOON_S = 2.5
 """Well after the time limits here, and well before the default ones."""
@@ -251,15 +250,9 @@ def test_a_bad_request_does_not_take_the_answer_from_the_one_before(guarded):
 
 
 def test_a_request_behind_one_that_takes_long_has_its_time_limit_too(tiny_path):
-    held = threading.Event()
-
-    def hold(batch):
-        held.wait(20)
-        return length_rows(batch)
-
-    config = {"read_timeout_s": 0.4, "access_log": True}
+    stuck, config = Stuck(), {"read_timeout_s": 0.4, "access_log": True}
     with (
-        serving(config, models={"tiny": tiny_path}, backend=FakeBackend(hold)) as running,
+        serving(config, models={"tiny": tiny_path}, backend=stuck.backend) as running,
         capture_logs() as events,
         raw(running) as client,
     ):
@@ -267,7 +260,7 @@ def test_a_request_behind_one_that_takes_long_has_its_time_limit_too(tiny_path):
         time.sleep(1.0)
         assert running.service.room.n_requests == 1  # which is not given up for it
         client.send(EMBED)
-        held.set()
+        stuck.may_go_on.set()
         assert client.answer()[0] == 200
         client.ends()
     refused = [event for event in events if event["event"] == "embellama.connection.refused"]

@@ -19,9 +19,9 @@ from embellama.errors import MissingDependencyError
 from embellama.server import tracing
 from embellama.server.tracing import Tracing
 from tests.integration.server.raw import Raw
-from tests.integration.server.running import Running, server_process, serving
+from tests.integration.server.running import Running, Stuck, server_process, serving
 from tests.integration.server.scraped import WAIT_S, eventually
-from tests.integration.server.test_metrics import Stuck, posted
+from tests.integration.server.test_metrics import posted
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 """Source: the example of https://www.w3.org/TR/trace-context/"""
